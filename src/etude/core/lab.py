@@ -1,0 +1,169 @@
+"""Lab: takes recipes and gives runs. It is the only writer of a folder of runs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from etude.core.done import Done
+from etude.core.errors import EtudeError, Interrupted
+from etude.core.progress import Watch
+from etude.core.recipe import Recipe
+from etude.core.run import MANIFEST, Run
+from etude.core.work import make, make_in_worker, start_worker
+
+
+@dataclass
+class _Task:
+    """A recipe that is wanted and not done, with what it still waits for."""
+
+    recipe: Recipe
+    inputs: Done
+    missing: set[str]
+
+
+class Lab:
+    """A folder of runs and the means to make more.
+
+    Args:
+        root: the folder; by default `$ETUDE_RUNS`, else `runs` here.
+        jobs: how many runs are made at once. 1 makes them in this process.
+        threads: threads for each run; by default the cores divided by the jobs.
+        quiet: show no progress.
+    """
+
+    def __init__(
+        self, root: Path | str | None = None, *, jobs: int = 1, threads: int | None = None, quiet: bool = False
+    ) -> None:
+        self.root = Path(root or os.environ.get("ETUDE_RUNS") or "runs")
+        self.jobs = max(1, jobs)
+        self.threads = threads or max(1, (os.cpu_count() or 1) // self.jobs)
+        self.quiet = quiet
+
+    def lookup(self, recipe: Recipe) -> Run | None:
+        """Return the run of a recipe if it is done."""
+        path = self.root / recipe.resolve().id
+        return Run(path) if (path / MANIFEST).exists() else None
+
+    def run(self, recipe: Recipe) -> Run:
+        """Return the run of a recipe, making it and whatever it needs where they are not done."""
+        return self.run_all([recipe])[0]
+
+    def run_all(self, recipes: Iterable[Recipe]) -> list[Run]:
+        """Return the runs of several recipes in order, making at most `jobs` at once.
+
+        Raises:
+            EtudeError: a recipe's work failed. What was complete stays; what was begun is gone on with next time.
+            Interrupted: the person stopped it; the same call goes on from there.
+        """
+        goals = [recipe.resolve() for recipe in recipes]
+        schedule = _Schedule(self, goals)
+        with Watch(self.root, schedule, quiet=self.quiet) as watch:
+            try:
+                (self._run_here if self.jobs == 1 else self._run_pool)(schedule, watch.say)
+            except KeyboardInterrupt:
+                raise Interrupted("stopped; run the same command again to go on from here") from None
+        return [schedule.done[goal] for goal in goals]
+
+    def _run_here(self, schedule: _Schedule, say: Callable[[str], None]) -> None:
+        while task := schedule.take():
+            schedule.finish(task, make(self.root, task.recipe, task.inputs, self.threads, say))
+
+    def _run_pool(self, schedule: _Schedule, say: Callable[[str], None]) -> None:
+        spawn = multiprocessing.get_context("spawn")  # forking a process that has run PyTorch is not safe
+        pool = ProcessPoolExecutor(self.jobs, mp_context=spawn, initializer=start_worker, initargs=(self.threads,))
+        busy: dict[Future[Path], _Task] = {}
+        try:
+            while True:
+                while len(busy) < self.jobs and (task := schedule.take()):
+                    busy[pool.submit(make_in_worker, self.root, task.recipe, task.inputs, self.threads)] = task
+                if not busy:
+                    return
+                for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                    schedule.finish(busy.pop(future), Run(future.result()))
+        except BrokenProcessPool:
+            names = ", ".join(task.recipe.id for task in busy.values())
+            raise EtudeError(
+                f"a worker process died while making {names} (out of memory, or killed); run again to go on,"
+                " with -j 1 if memory is short"
+            ) from None
+        except BaseException:
+            _interrupt(pool)  # they save a checkpoint and leave
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _interrupt(pool: ProcessPoolExecutor) -> None:
+    for pid in list(pool._processes or {}):
+        try:
+            os.kill(pid, signal.SIGINT)
+        except ProcessLookupError:
+            continue
+
+
+class _Schedule:
+    """What is wanted, in an order in which each recipe's needs come before it."""
+
+    def __init__(self, lab: Lab, goals: list[Recipe]) -> None:
+        self.lab = lab
+        self.done = Done()
+        self.tasks: dict[str, _Task] = {}
+        self.active: dict[str, Recipe] = {}
+        self.made = 0
+        for goal in goals:
+            self._want(goal)
+
+    def _want(self, recipe: Recipe) -> None:
+        if recipe.id in self.tasks or recipe.id in self.active or recipe in self.done:
+            return
+        if run := self.lab.lookup(recipe):
+            self.done.add(recipe, run)
+            return
+        task = self.tasks[recipe.id] = _Task(recipe, Done(), set())
+        self._ask(task)
+
+    def _ask(self, task: _Task) -> None:
+        """Ask a recipe what it needs until it asks for nothing new that is done already."""
+        while True:
+            before = len(task.inputs)
+            for need in (need.resolve() for need in task.recipe.plan(task.inputs)):
+                self._want(need)
+                if need in self.done:
+                    task.inputs.add(need, self.done[need])
+                else:
+                    task.missing.add(need.id)
+            if task.missing or len(task.inputs) == before:
+                return
+
+    def take(self) -> _Task | None:
+        """Return a task that is ready and mark it as being made, or None when there is none."""
+        for task in self.tasks.values():
+            if not task.missing:
+                del self.tasks[task.recipe.id]
+                self.active[task.recipe.id] = task.recipe
+                return task
+        return None
+
+    def finish(self, task: _Task, run: Run) -> None:
+        """Take in a run that was made and free what waited for it."""
+        del self.active[task.recipe.id]
+        self.made += 1
+        self.done.add(task.recipe, run)
+        for waiting in list(self.tasks.values()):
+            if task.recipe.id in waiting.missing:
+                waiting.missing.discard(task.recipe.id)
+                waiting.inputs.add(task.recipe, run)
+                if not waiting.missing:
+                    self._ask(waiting)
+
+    @property
+    def known(self) -> int:
+        """How many runs are still to be made, as far as is known."""
+        return len(self.tasks) + len(self.active)
