@@ -1,0 +1,50 @@
+"""What a method of compression is: choices as data that fit a codec to activations or to a weight."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from etude.core.family import Member
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from etude.compress.codec import Codec
+    from etude.core.run import Draft
+
+
+@dataclass(frozen=True)
+class Method(Member):
+    """Base of the family.
+
+    A method says in `target` whether it compresses activations or weights, and in `sized` which of its fields is the
+    size that a sweep varies ('' where it has none, as for a floor).
+    """
+
+    target: ClassVar[Literal["activation", "weight"]] = "activation"
+    sized: ClassVar[str] = ""
+
+    @abstractmethod
+    def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:
+        """Return a codec fitted to the data.
+
+        Args:
+            data: activations [N, D] of the training split, or the weight as a matrix [M, N], inputs by outputs.
+            seed: of whatever is drawn.
+            run: where a method that takes steps checkpoints and logs them.
+
+        Raises:
+            UsageError: the size does not fit the data.
+        """
+
+    @abstractmethod
+    def codec(self, tensors: Mapping[str, Tensor]) -> Codec:
+        """Return the codec whose `state_dict` was saved."""
+
+    @property
+    def size(self) -> int:
+        """The size that a sweep varies: dimensions of a code, or entries of a codebook. 0 for a floor."""
+        return int(getattr(self, self.sized)) if self.sized else 0

@@ -1,0 +1,54 @@
+"""A codebook by k-means: the nearest of a few prototypes in place of every activation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from etude.compress.methods.base import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from etude.compress.codec import Codec
+    from etude.core.run import Draft
+
+
+@dataclass(frozen=True)
+class Kmeans(Method):
+    """Put the nearest of `codes` centres in place of an activation (Lloyd's algorithm, k-means++ starts).
+
+    Attributes:
+        codes: entries of the codebook.
+        iterations: greatest number of Lloyd's iterations.
+    """
+
+    codes: int = 64
+    iterations: int = 30
+
+    sized: ClassVar[str] = "codes"
+
+    def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:
+        import warnings
+
+        import torch
+        from sklearn.cluster import KMeans
+        from sklearn.exceptions import ConvergenceWarning
+
+        from etude.compress.codec import Codebook
+        from etude.compress.linear import require_size
+
+        require_size(self.codes, len(data), "kmeans.codes", of="recorded tokens")
+        fitted = KMeans(self.codes, n_init=1, max_iter=self.iterations, random_state=seed % 2**32)
+        with warnings.catch_warnings():
+            # Fewer distinct activations than codes leaves codes unused: their frequency, 0, says so in the result.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            labels = fitted.fit_predict(data.numpy())
+        frequency = torch.bincount(torch.from_numpy(labels).long(), minlength=self.codes).double() / len(data)
+        return Codebook(torch.from_numpy(fitted.cluster_centers_).float(), frequency.float())
+
+    def codec(self, tensors: Mapping[str, Tensor]) -> Codec:
+        from etude.compress.codec import Codebook
+
+        return Codebook(tensors["centres"], tensors["frequency"])

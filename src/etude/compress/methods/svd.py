@@ -1,0 +1,45 @@
+"""Truncated singular value decomposition of a weight: the nearest matrix of a lower rank (Eckart and Young 1936)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from etude.compress.methods.base import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from etude.compress.codec import Codec
+    from etude.core.run import Draft
+
+
+@dataclass(frozen=True)
+class Svd(Method):
+    """Put a matrix of lower rank in place of a weight.
+
+    Attributes:
+        rank: how many singular values are kept.
+    """
+
+    rank: int = 20
+
+    target: ClassVar[Literal["activation", "weight"]] = "weight"
+    sized: ClassVar[str] = "rank"
+
+    def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:
+        import torch
+
+        from etude.compress.codec import Factored
+        from etude.compress.linear import require_size
+
+        require_size(self.rank, min(data.shape), "svd.rank")
+        u, s, v = torch.linalg.svd(data.double(), full_matrices=False)
+        left = (u[:, : self.rank] * s[: self.rank]).float()
+        return Factored(left.contiguous(), v[: self.rank].float().contiguous())
+
+    def codec(self, tensors: Mapping[str, Tensor]) -> Codec:
+        from etude.compress.codec import Factored
+
+        return Factored(tensors["left"], tensors["right"])

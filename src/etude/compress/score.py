@@ -1,0 +1,143 @@
+"""The harm of a compressor: the model with it in place against the unharmed model, on the same windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from etude.compress.codec import Codec
+from etude.compress.linear import as_matrix, as_vectors
+from etude.core.site import Site
+from etude.evals.loss import Scores, batch_for, batches, joined, tally
+from etude.evals.statistics import paired, ratio
+from etude.models.decoder_model import DecoderModel
+from etude.text.batches import IGNORE, Examples
+
+
+@dataclass
+class Explained:
+    """Gathers, in float64, how much of the variance about the mean a codec keeps of what passes it.
+
+    The variance is summed over dimensions: 1 - sum |x - y|² / sum |x - mean|². About zero instead of the mean, the
+    same ratio flatters activations that have a large constant part.
+    """
+
+    error: float = 0.0
+    total: float = 0.0
+    sum: Tensor | None = None
+    count: int = 0
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Take in activations [..., D] and what is left of them."""
+        x, y = x.flatten(0, -2).double(), y.flatten(0, -2).double()
+        self.error += float(((x - y) ** 2).sum())
+        self.total += float((x**2).sum())
+        self.sum = x.sum(0) if self.sum is None else self.sum + x.sum(0)
+        self.count += len(x)
+
+    @property
+    def share(self) -> float | None:
+        """The share that is kept, or None where there is no variance to keep."""
+        if self.sum is None:
+            return None
+        variance = self.total - float((self.sum**2).sum()) / self.count
+        return 1 - self.error / variance if variance > 0 else None
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What a compressor did to a model.
+
+    Attributes:
+        clean: scores of the unharmed model.
+        harmed: scores with the compressor in place.
+        kl: [N] summed Kullback–Leibler divergence of each window, from the unharmed to the harmed predictions, nats.
+        explained: share of the variance of the activation (or of the weight's squares) that is kept.
+    """
+
+    clean: Scores
+    harmed: Scores
+    kl: np.ndarray
+    explained: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return loss, its increase (paired by window), KL and accuracy, each with its interval."""
+        count = self.clean.count
+        return {
+            "loss": ratio(self.harmed.loss, count).to_json(),
+            "clean_loss": ratio(self.clean.loss, count).to_json(),
+            "increase": paired(self.harmed.loss, self.clean.loss, count).to_json(),
+            "kl": ratio(self.kl, count).to_json(),
+            "accuracy": ratio(self.harmed.right, count).to_json(),
+            "explained": self.explained,
+            "tokens": int(count.sum()),
+        }
+
+
+@torch.no_grad()
+def harm(
+    model: DecoderModel,
+    site: str,
+    codec: Codec,
+    examples: Examples,
+    windows: np.ndarray,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Harm:
+    """Measure a model with a codec at a site against the model without it.
+
+    Args:
+        model: in evaluation mode.
+        site: an activation, or a weight.
+        codec: what is put there.
+        examples: the validation split.
+        windows: which of its windows.
+        progress: called with windows done and in all.
+    """
+    explained = Explained()
+    edit = _weight_edit(site, codec, explained) if Site(site).is_weight else _activation_edit(site, codec, explained)
+    clean, harmed, divergence, done = [], [], [], 0
+    device = next(model.parameters()).device
+    for inputs, targets in batches(examples, windows, device, batch_for(examples.vocabulary, examples.context)):
+        before = model(inputs)
+        with model.tapped({site: edit}):
+            after = model(inputs)
+        clean.append(tally(before, targets))
+        harmed.append(tally(after, targets))
+        divergence.append(_divergence(before, after, targets))
+        done += len(inputs)
+        progress(done, len(windows))
+    return Harm(joined(clean), joined(harmed), np.concatenate(divergence), explained.share)
+
+
+def _activation_edit(site: str, codec: Codec, explained: Explained) -> Callable[[Tensor], Tensor]:
+    def edit(value: Tensor) -> Tensor:
+        x = as_vectors(site, value)
+        y = codec(x)
+        explained.add(x, y)
+        return y.reshape(value.shape)
+
+    return edit
+
+
+def _weight_edit(site: str, codec: Codec, explained: Explained) -> Callable[[Tensor], Tensor]:
+    def edit(weight: Tensor) -> Tensor:
+        matrix = as_matrix(site, weight)
+        smaller = codec(matrix)
+        if not explained.count:
+            explained.error, explained.count = float(((matrix - smaller).double() ** 2).sum()), 1
+            explained.total, explained.sum = float((matrix.double() ** 2).sum()), torch.zeros(1).double()
+        return smaller.reshape(weight.shape)
+
+    return edit
+
+
+def _divergence(before: Tensor, after: Tensor, targets: Tensor) -> np.ndarray:
+    p, q = log_softmax(before.float(), -1), log_softmax(after.float(), -1)
+    each = (p.exp() * (p - q)).sum(-1).double()
+    return (each * (targets != IGNORE)).sum(1).cpu().numpy()

@@ -1,0 +1,1 @@
+"""Evaluation: losses with intervals, baselines, and behaviours that many instruments need."""

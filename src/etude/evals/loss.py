@@ -1,0 +1,138 @@
+"""Loss and accuracy on held-out windows, kept by window so that models can be compared in pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from etude.evals.statistics import Estimate, ratio
+from etude.nn.precision import autocast
+from etude.text.batches import IGNORE, Examples
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Sums over each window's predicted tokens.
+
+    Attributes:
+        loss: [N] summed cross-entropy in nats.
+        right: [N] tokens that were the likeliest.
+        count: [N] tokens predicted.
+        last_loss: [N] cross-entropy at the last position, 0 where nothing is predicted there.
+        last_right: [N] whether the last position's token was the likeliest.
+        last_count: [N] whether the last position is predicted at all.
+    """
+
+    loss: np.ndarray
+    right: np.ndarray
+    count: np.ndarray
+    last_loss: np.ndarray
+    last_right: np.ndarray
+    last_count: np.ndarray
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the sums by name, as they are stored."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def summary(self, tokens_per_byte: float) -> dict[str, Any]:
+        """Return loss, accuracy and bits per byte with intervals, over all positions and at the last alone."""
+        loss = ratio(self.loss, self.count)
+        found: dict[str, Any] = {
+            "loss": loss.to_json(),
+            "accuracy": ratio(self.right, self.count).to_json(),
+            "bits_per_byte": bits_per_byte(loss, tokens_per_byte).to_json(),
+            "tokens": int(self.count.sum()),
+        }
+        if self.last_count.any():
+            found["last_position"] = {
+                "loss": ratio(self.last_loss, self.last_count).to_json(),
+                "accuracy": ratio(self.last_right, self.last_count).to_json(),
+            }
+        return found
+
+
+def bits_per_byte(loss: Estimate, tokens_per_byte: float) -> Estimate:
+    """Return a loss in nats per token as bits per UTF-8 byte, which compares models of different tokenizers."""
+    return loss.scaled(tokens_per_byte / math.log(2))
+
+
+def chosen_windows(examples: Examples, tokens: int) -> np.ndarray:
+    """Return the indices of the windows that an evaluation reads: evenly spread, the same for every model.
+
+    Args:
+        examples: the validation split.
+        tokens: how many positions to read; 0 all.
+    """
+    wanted = len(examples) if tokens <= 0 else max(1, min(len(examples), tokens // examples.context))
+    return np.linspace(0, len(examples) - 1, wanted).round().astype(np.int64)
+
+
+def batches(examples: Examples, windows: np.ndarray, device: torch.device, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs and targets [B, T] of the windows, in order."""
+    for start in range(0, len(windows), batch):
+        inputs, targets = examples.batch(windows[start : start + batch])
+        yield torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
+
+
+def batch_for(vocabulary: int, context: int) -> int:
+    """Return how many windows to evaluate at once: as many as keep the logits within 64 MB."""
+    return max(1, min(64, 16_000_000 // (vocabulary * context)))
+
+
+def tally(logits: Tensor, targets: Tensor) -> Scores:
+    """Return the sums for one batch.
+
+    Args:
+        logits: [B, T, V].
+        targets: [B, T] with IGNORE where there is nothing to predict.
+    """
+    flat = cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none")
+    loss = flat.view(targets.shape).double()
+    predicted = targets != IGNORE
+    right = (logits.argmax(-1) == targets) & predicted
+    sums = (loss.sum(1), right.sum(1), predicted.sum(1), loss[:, -1], right[:, -1], predicted[:, -1])
+    return Scores(*(s.double().cpu().numpy() for s in sums))
+
+
+def joined(parts: list[Scores]) -> Scores:
+    """Return the scores of all batches in order."""
+    return Scores(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Scores)))
+
+
+@torch.no_grad()
+def score(
+    model: nn.Module,
+    examples: Examples,
+    windows: np.ndarray,
+    *,
+    precision: str = "fp32",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Scores:
+    """Return a model's scores on windows of held-out text. Dropout is off while it reads.
+
+    Args:
+        model: gives logits [B, T, V] for tokens [B, T].
+        examples: the split.
+        windows: which of its windows, from `chosen_windows`.
+        precision: as the training had it.
+        progress: called with windows done and in all.
+    """
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    parts, done = [], 0
+    size = batch_for(examples.vocabulary, examples.context)
+    for inputs, targets in batches(examples, windows, device, size):
+        with autocast(device, precision):
+            logits = model(inputs)
+        parts.append(tally(logits, targets))
+        done += len(inputs)
+        progress(done, len(windows))
+    model.train(was_training)
+    return joined(parts)

@@ -1,0 +1,39 @@
+"""Recipes of evaluation: baselines on a corpus, and what a model's heads do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from etude.core.recipe import Recipe
+from etude.models.recipes import ModelRecipe
+from etude.text.recipes import Tokens
+
+
+@dataclass(frozen=True)
+class Baselines(Recipe, kind="baselines", does="etude.evals.work:baselines"):
+    """Score the uniform, unigram and bigram models of a corpus on the windows that a model is scored on.
+
+    Attributes:
+        data: the corpus and its tokens.
+        context: positions in a window, as the model has it.
+        evaluate_tokens: tokens of the validation split to read; 0 all of it.
+    """
+
+    data: Tokens = field(default_factory=Tokens)
+    context: int = 128
+    evaluate_tokens: int = 65536
+
+
+@dataclass(frozen=True)
+class Heads(Recipe, kind="heads", does="etude.evals.work:heads"):
+    """Score each head of a model for previous-token and induction attention on repeated random sequences.
+
+    Attributes:
+        of: the model.
+        sequences: how many random sequences.
+        seed: of the sequences.
+    """
+
+    of: ModelRecipe
+    sequences: int = 128
+    seed: int = 0

@@ -1,0 +1,75 @@
+"""Estimates with intervals: a mean over windows of text, and a paired difference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Z95 = 1.959963984540054
+"""Standard normal quantile of a two-sided 95% interval."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95% interval.
+
+    Attributes:
+        mean: the estimate.
+        low: lower end.
+        high: upper end.
+        n: how many independent units (windows) it rests on.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"mean": self.mean, "low": self.low, "high": self.high, "n": self.n}
+
+    def scaled(self, factor: float) -> Estimate:
+        """Return the estimate in another unit."""
+        low, high = sorted((self.low * factor, self.high * factor))
+        return Estimate(self.mean * factor, low, high, self.n)
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+def ratio(sums: np.ndarray, counts: np.ndarray) -> Estimate:
+    """Return the mean per token from sums over windows, with an interval over windows.
+
+    Tokens of one window depend on each other; windows are taken as independent, which neighbouring windows of one
+    document are only nearly. The standard error is the delta method's for a ratio of means (Cochran 1977, section
+    2.11).
+
+    Args:
+        sums: [N] sum of the quantity over each window's tokens.
+        counts: [N] tokens of each window.
+    """
+    sums, counts = np.asarray(sums, np.float64), np.asarray(counts, np.float64)
+    used = counts > 0
+    sums, counts = sums[used], counts[used]
+    n = len(sums)
+    mean = float(sums.sum() / counts.sum())
+    if n < 2:
+        return Estimate(mean, mean, mean, n)
+    residual = sums - mean * counts
+    error = float(np.sqrt(np.mean(residual**2) / (n - 1)) / counts.mean())
+    return Estimate(mean, mean - Z95 * error, mean + Z95 * error, n)
+
+
+def paired(a: np.ndarray, b: np.ndarray, counts: np.ndarray) -> Estimate:
+    """Return the mean per token of `a - b` on the same windows, which is far sharper than two separate intervals."""
+    return ratio(np.asarray(a, np.float64) - np.asarray(b, np.float64), counts)
+
+
+def mean(values: np.ndarray) -> Estimate:
+    """Return the mean of independent values with its interval."""
+    values = np.asarray(values, np.float64)
+    return ratio(values, np.ones_like(values))

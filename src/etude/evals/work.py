@@ -1,0 +1,67 @@
+"""The work of evaluation recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from etude.core.recipe import Recipe
+from etude.core.run import Draft, Run
+from etude.core.seeds import stream
+from etude.evals.baselines import Baseline, Bigram, Unigram, Uniform, score_baseline
+from etude.evals.behaviours import HeadScores, head_scores, repeats
+from etude.evals.loss import bits_per_byte, chosen_windows
+from etude.evals.recipes import Baselines, Heads
+from etude.evals.statistics import mean, ratio
+from etude.models.load import load
+from etude.text.batches import IGNORE
+from etude.text.data import TextData
+
+
+def baselines(recipe: Baselines, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
+    """Fit the baselines on the training split and score them on the validation split."""
+    data = TextData.open(inputs[recipe.data])
+    examples = data.examples("valid", recipe.context)
+    windows = chosen_windows(examples, recipe.evaluate_tokens)
+    before, targets = examples.batch(windows)
+    tokens = data.store("train").tokens
+    models: dict[str, Baseline] = {
+        "uniform": Uniform(data.vocabulary),
+        "unigram": Unigram(tokens, data.vocabulary),
+        "bigram": Bigram(tokens, data.vocabulary),
+    }
+    count = (targets != IGNORE).sum(1)
+    found: dict[str, Any] = {}
+    for name, model in models.items():
+        loss, right = score_baseline(model, before, targets)
+        run.save(f"{name}.safetensors", {"loss": loss, "right": right, "count": count})
+        estimate = ratio(loss, count)
+        found[name] = {
+            "loss": estimate.to_json(),
+            "accuracy": ratio(right, count).to_json(),
+            "bits_per_byte": bits_per_byte(estimate, data.tokens_per_byte("valid")).to_json(),
+        }
+    return {"baselines": found, "tokens": int(count.sum())}
+
+
+def heads(recipe: Heads, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
+    """Score every head, and the loss where the answer has been seen against where it cannot be known."""
+    model, tokenizer = load(inputs[recipe.of])
+    sequences = repeats(recipe.sequences, recipe.of.context, tokenizer.vocabulary, stream(recipe.seed, "repeats"))
+    scores = head_scores(model, sequences)
+    layers, count = scores.induction.shape[1:]
+    return {
+        "heads": [_head(scores, layer, head) for layer in range(layers) for head in range(count)],
+        "chance": float(scores.chance.mean()),
+        "repeated_loss": mean(scores.repeated_loss).to_json(),
+        "fresh_loss": mean(scores.fresh_loss).to_json(),
+        "gain": mean(scores.fresh_loss - scores.repeated_loss).to_json(),
+        "uniform_loss": float(np.log(tokenizer.vocabulary)),
+    }
+
+
+def _head(scores: HeadScores, layer: int, head: int) -> dict[str, Any]:
+    kinds = ("previous", "induction", "first")
+    return {"head": f"L{layer}H{head}", **{k: mean(getattr(scores, k)[:, layer, head]).to_json() for k in kinds}}

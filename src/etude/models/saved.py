@@ -1,0 +1,81 @@
+"""A model on disk: `model.safetensors` holds the weights, `model.json` the spec and the vocabulary."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from etude.core.errors import DamagedError, UsageError
+from etude.models.decoder import Decoder
+from etude.models.decoder_model import DecoderModel
+from etude.nn.look import unwrapped
+
+WEIGHTS, SHAPE = "model.safetensors", "model.json"
+
+
+def save_model(model: torch.nn.Module, folder: str | Path) -> None:
+    """Write a model into a folder, compiled or not: names never have a compiler's prefix. Values keep their dtype.
+
+    Raises:
+        OSError: the folder is missing, or the disk is full; what was there before is then unharmed.
+    """
+    original = unwrapped(model)
+    if not isinstance(original, DecoderModel):
+        raise UsageError(f"{type(original).__name__} cannot be saved: there is a format for DecoderModel alone")
+    folder = Path(folder)
+    weights = {name: value.detach().cpu().contiguous() for name, value in original.state_dict().items()}
+    about = {"spec": original.spec.to_json(), "vocabulary": original.vocabulary}
+    fresh = {name: folder / f"{name}.partial" for name in (WEIGHTS, SHAPE)}
+    save_file(weights, fresh[WEIGHTS])
+    fresh[SHAPE].write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    for name, path in fresh.items():
+        os.replace(path, folder / name)
+
+
+def load_model(folder: str | Path) -> DecoderModel:
+    """Read a model from a folder, on the CPU and in evaluation mode. No code in the files is run.
+
+    Raises:
+        UsageError: there is no model in the folder.
+        DamagedError: a file is cut short or changed, or a tensor is missing, misshapen or one too many.
+    """
+    folder = Path(folder)
+    for name in (WEIGHTS, SHAPE):
+        if not (folder / name).is_file():
+            raise UsageError(f"no {name} in {folder}: give the folder of a model that save_model wrote")
+    spec, vocabulary = _read_shape(folder / SHAPE)
+    model = DecoderModel(spec, vocabulary)
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise DamagedError(f"{folder / WEIGHTS} cannot be read ({error}): copy it again or train again") from None
+    _compare(weights, model.state_dict(), folder / WEIGHTS)
+    model.load_state_dict(weights, assign=True)
+    return model.eval()
+
+
+def _read_shape(path: Path) -> tuple[Decoder, int]:
+    try:
+        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Decoder.from_json(about["spec"]), int(about["vocabulary"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{path} cannot be read ({error!r}): copy it again or train again") from None
+
+
+def _compare(found: dict[str, Tensor], wanted: dict[str, Tensor], path: Path) -> None:
+    """Raise the error that names the first tensor that is not as the spec says."""
+    for name in wanted:
+        if name not in found:
+            raise DamagedError(f"{path} lacks the tensor {name} {list(wanted[name].shape)}: it is not of this spec")
+        if found[name].shape != wanted[name].shape:
+            raise DamagedError(f"{path}: {name} is {list(found[name].shape)}, its spec says {list(wanted[name].shape)}")
+    extra = sorted(found.keys() - wanted.keys())
+    if extra:
+        raise DamagedError(f"{path} has a tensor {extra[0]} {list(found[extra[0]].shape)}, and its spec has none")

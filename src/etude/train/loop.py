@@ -1,0 +1,147 @@
+"""The one loop. Whatever advances step by step (a model, a compressor, a lens, an agent) advances here."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Protocol
+
+from etude.core.errors import DivergedError, Interrupted
+from etude.core.run import Draft
+from etude.train.checkpoint import State, latest, save_state
+
+SAVE_SECONDS = 20.0
+"""Seconds between checkpoints. When they are written changes no result, so it is no part of a recipe."""
+
+
+class Stepper(Protocol):
+    """Something that advances step by step and can be stopped between any two."""
+
+    def step(self, number: int) -> dict[str, float]:
+        """Take step `number` (from 0) and return what may be logged. `loss` among it must be finite."""
+        ...
+
+    def state(self) -> State:
+        """Return all that decides the steps to come, random number generators too."""
+        ...
+
+    def load(self, state: State) -> None:
+        """Go back to a state."""
+        ...
+
+
+def advance(
+    stepper: Stepper,
+    run: Draft,
+    *,
+    steps: int,
+    log_every: int = 10,
+    evaluate: Callable[[int], dict[str, Any]] | None = None,
+    evaluate_every: int = 0,
+    keep: Callable[[int], None] | None = None,
+    keep_every: int = 0,
+    per_step: float = 0.0,
+    save_seconds: float = SAVE_SECONDS,
+) -> None:
+    """Take a stepper to its last step: log, evaluate, checkpoint, and go on from where a stopped process left it.
+
+    A resumed stepper takes the very steps that an unbroken one would: bit for bit where the arithmetic is
+    deterministic (eager, one thread; compiled code on two threads is not).
+
+    Args:
+        stepper: what advances.
+        run: where rows and checkpoints go.
+        steps: how many steps in all.
+        log_every: steps between rows of the record; the last step is always logged.
+        evaluate: called with the number of steps taken; what it returns joins that row.
+        evaluate_every: steps between evaluations; 0 evaluates before the first step and after the last only.
+        keep: called with the number of steps taken, to keep something for good.
+        keep_every: steps between calls of `keep`; 0 never.
+        per_step: units (tokens) in a step, for the rate in the record.
+        save_seconds: least time between checkpoints; saving never takes more than a twentieth of the time.
+
+    Raises:
+        DivergedError: the loss is not finite.
+        Interrupted: the person stopped it, after a checkpoint was written.
+    """
+    found = latest(run.scratch, say=lambda text: run.note(damaged_checkpoint=text))
+    taken, row = 0, {}
+    if found:
+        taken, row = found[0], found[1].values.pop("row")
+        stepper.load(found[1])
+    saved = taken
+    run.keep_rows(lambda old: 0 < taken and old["step"] <= taken)
+    since, at = time.monotonic(), taken
+
+    def note_down() -> None:
+        """Evaluate, log and keep what is due after a step."""
+        nonlocal since, at
+        scored = evaluate(taken) if evaluate and (taken in (0, steps) or _at(taken, evaluate_every)) else {}
+        if scored or taken == steps or (taken and _at(taken, log_every)):
+            seconds = max(time.monotonic() - since, 1e-9)
+            speed = {"timing": {"per_second": round((taken - at) * (per_step or 1.0) / seconds, 1)}} if taken > at else {}
+            run.log(step=taken, **row, **scored, **speed)
+            since, at = time.monotonic(), taken
+        if keep and _at(taken, keep_every):
+            keep(taken)
+
+    if not any(old["step"] == taken for old in run.rows()):
+        note_down()  # the first row; or, resumed, the row that a kill cut off after its checkpoint was written
+    next_save = time.monotonic() + save_seconds
+    with _stop_between_steps() as stopped:
+        while taken < steps:
+            row = stepper.step(taken)
+            taken += 1
+            _require_finite(row, taken, saved, run)
+            run.progress(taken, steps, note=f"loss {row['loss']:.3f}" if "loss" in row else "")
+            if stopped() or time.monotonic() >= next_save:
+                # Before evaluating: an evaluation that dies must not cost the training before it.
+                began, state = time.monotonic(), stepper.state()
+                save_state(run.scratch, taken, State(state.tensors, {**state.values, "row": row}))
+                saved, cost = taken, time.monotonic() - began
+                next_save = time.monotonic() + max(save_seconds, 20 * cost)
+            if stopped():
+                raise Interrupted(f"stopped after step {taken} of {steps}; run the same command again to go on")
+            note_down()
+
+
+def _at(taken: int, every: int) -> bool:
+    return every > 0 and taken % every == 0
+
+
+def _require_finite(row: dict[str, float], taken: int, saved: int, run: Draft) -> None:
+    bad = [name for name, value in row.items() if not math.isfinite(value)]
+    if bad:
+        good = f"the last good checkpoint is step {saved}, in {run.scratch}" if saved else "no checkpoint was due yet"
+        raise DivergedError(
+            f"{bad[0]} is {row[bad[0]]} at step {taken}; {good}."
+            " Try a lower peak learning rate, a longer warm-up, or stronger clipping"
+        )
+
+
+@contextmanager
+def _stop_between_steps() -> Iterator[Callable[[], bool]]:
+    """Turn the first interrupt or termination signal into a flag, so that a step is never torn. A second one acts."""
+    asked = False
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
