@@ -1,0 +1,219 @@
+"""The page in a real browser, from the disk, with the network off."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etude.report.html import html
+from etude.report.publish import publish
+from etude.report.specimen import report
+
+pytestmark = pytest.mark.browser
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = [
+    "--no-sandbox", "--headless", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install etude[dev]"
+    )
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} is on the path; on Debian: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=found, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return publish(report(), tmp_path_factory.mktemp("page"))
+
+
+class Opened:
+    """A page that was opened, with everything it said and asked for."""
+
+    def __init__(self, browser: Any, file: Path, **options: Any) -> None:
+        self.context = browser.new_context(offline=True, **options)
+        self.page = self.context.new_page()
+        self.problems: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.problems.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
+        self.page.on("dialog", lambda dialog: (self.problems.append("dialog"), dialog.dismiss()))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.file = file
+        self.page.goto(file.as_uri())
+        # Every figure marks itself when it is drawn.
+        figures = self.page.locator("figure.chart, figure.attention")
+        self.page.wait_for_function(
+            "n => document.querySelectorAll('figure[data-drawn=true]').length === n",
+            arg=figures.count(),
+            timeout=20_000,
+        )
+
+    def all_is_quiet(self) -> None:
+        assert self.problems == []
+        assert self.requests == [self.file.as_uri()]
+
+
+@pytest.fixture
+def opened(browser: Any, page_file: Path) -> Iterator[Opened]:
+    seen = Opened(browser, page_file, viewport={"width": 1280, "height": 900})
+    yield seen
+    seen.context.close()
+
+
+def status(view: Any) -> str:
+    return view.locator("[data-role=attention-status]").inner_text()
+
+
+def weights(view: Any) -> list[float]:
+    return view.locator("[data-token]").evaluate_all("all => all.map(token => Number(token.dataset.weight))")
+
+
+def colours(view: Any) -> int:
+    """How many different shades the large pattern has."""
+    return view.locator("canvas[data-role=pattern]").evaluate(
+        "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size"
+    )
+
+
+def test_the_page_opens_without_a_word_or_a_request(opened: Opened) -> None:
+    assert opened.page.locator("figure.chart svg.marks").count() == 5
+    paths = opened.page.locator("figure.chart svg .mark-line path, figure.chart svg .mark-symbol path")
+    assert paths.count() > 20
+    assert opened.page.locator("figure.chart [role=img][aria-label]").count() == 5
+    opened.all_is_quiet()
+
+
+def test_a_click_on_another_head_shows_it(opened: Opened) -> None:
+    view = opened.page.locator("figure.attention").first
+    other = opened.page.locator("figure.attention").nth(1)
+    before, beside = status(view), status(other)
+    assert before.startswith("L0 H0") and colours(view) > 10
+    view.locator("[data-head=L1H2]").click()
+    assert status(view).startswith("L1 H2") and status(view) != before
+    assert view.locator("[data-head=L1H2]").get_attribute("aria-checked") == "true"
+    assert view.locator("[aria-checked=true]").count() == 1
+    assert status(other) == beside  # each view stands alone
+    opened.all_is_quiet()
+
+
+def test_hovering_a_token_shows_what_it_attends_to(opened: Opened) -> None:
+    view = opened.page.locator("figure.attention").first
+    view.locator("[data-token='20']").hover()
+    assert " 20 attends to " in status(view)
+    seen = weights(view)
+    assert abs(sum(seen) - 1) < 0.02 and not any(seen[21:])
+    strongest = seen.index(max(seen))
+    shade = "(t) => Number(getComputedStyle(t, '::before').opacity)"
+    assert view.locator(f"[data-token='{strongest}']").evaluate(shade) == pytest.approx(max(seen), abs=0.01)
+    assert view.locator("[data-token='40']").evaluate(shade) == 0
+    assert view.locator(f"[data-token='{strongest}'] small").inner_text().startswith(".")
+    view.locator("[data-mode=by]").click()
+    view.locator("[data-token='20']").hover()
+    assert " 20 is attended by " in status(view) and not any(weights(view)[:20])
+    opened.page.mouse.move(2, 2)
+    assert " 63 is attended by " in status(view)  # what was chosen comes back
+    opened.all_is_quiet()
+
+
+def test_hovering_the_pattern_chooses_the_query(opened: Opened) -> None:
+    view = opened.page.locator("figure.attention").first
+    canvas = view.locator("canvas[data-role=pattern]")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    opened.page.mouse.move(box["x"] + 5, box["y"] + box["height"] * 10.5 / 64)
+    assert " 10 attends to " in status(view)
+
+
+def test_the_view_can_be_used_from_the_keyboard(opened: Opened) -> None:
+    view = opened.page.locator("figure.attention").first
+    view.locator("[data-head=L0H0]").focus()
+    for key, shown in (("ArrowRight", "L0 H1"), ("ArrowDown", "L1 H1"), ("End", "L1 H3"), ("ArrowRight", "L1 H3"),
+                       ("ArrowUp", "L0 H3"), ("Home", "L0 H0")):  # fmt: skip
+        opened.page.keyboard.press(key)
+        assert status(view).startswith(shown), key
+    focused = "document.activeElement.dataset.head"
+    assert opened.page.evaluate(focused) == "L0H0"
+    opened.page.keyboard.press("Tab")  # to the direction
+    opened.page.keyboard.press("Tab")
+    opened.page.keyboard.press("Enter")
+    assert "is attended by" in status(view)
+    opened.page.keyboard.press("Tab")  # to the chosen token
+    opened.page.keyboard.press("ArrowLeft")
+    assert " 62 is attended by " in status(view)
+    opened.page.keyboard.press("Home")
+    opened.page.keyboard.press("ArrowDown")
+    assert opened.page.evaluate("Number(document.activeElement.dataset.token)") > 5
+    opened.all_is_quiet()
+
+
+def test_charts_are_saved_as_files(opened: Opened) -> None:
+    chart = opened.page.locator("figure.chart").first
+    for kind, start in (("svg", b"<svg"), ("png", b"\x89PNG"), ("csv", b"series,x,y,low,high,run\n")):
+        with opened.page.expect_download() as download:
+            chart.locator(f"[data-save={kind}]").click()
+        assert download.value.suggested_filename == f"figure-1.{kind}"
+        assert Path(download.value.path()).read_bytes().startswith(start)
+    assert opened.problems == []
+
+
+def test_a_number_leads_to_its_run(opened: Opened) -> None:
+    opened.page.locator(".abstract .value a").first.click()
+    assert opened.page.locator("article.run:target").count() == 1
+    opened.all_is_quiet()
+
+
+def test_dark_and_narrow(browser: Any, page_file: Path) -> None:
+    for options in ({"color_scheme": "dark"}, {"viewport": {"width": 360, "height": 740}}):
+        seen = Opened(browser, page_file, **options)
+        ground = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (ground == "rgb(20, 22, 26)") == ("color_scheme" in options)
+        # Nothing sticks out to the side: wide tables and pictures scroll within themselves.
+        assert seen.page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        if "color_scheme" in options:
+            label = "getComputedStyle(document.querySelector('.canvas .role-axis-label text')).fill"
+            assert seen.page.evaluate(label) == "rgb(154, 162, 171)"
+        seen.all_is_quiet()
+        seen.context.close()
+
+
+def test_a_change_of_scheme_redraws_the_patterns(opened: Opened) -> None:
+    pixel = (
+        "Array.from(document.querySelector('canvas[data-role=pattern]').getContext('2d').getImageData(0, 0, 1, 1).data)"
+    )
+    light = opened.page.evaluate(pixel)
+    opened.page.emulate_media(color_scheme="dark")
+    opened.page.wait_for_function(f"() => JSON.stringify({pixel}) !== '{str(light).replace(' ', '')}'")
+
+
+def test_markup_in_any_text_does_nothing(browser: Any, tmp_path: Path) -> None:
+    from etude.report.blocks import Attention, Report, Section, text
+    from etude.report.charts import Axis, Rule, lines
+
+    evil = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"
+    rows = [{"x": i, "y": i + 1, "s": f"{evil}{i % 2}"} for i in range(6)]
+    chart = lines(rows, Axis("x", evil), Axis("y", evil), colour="s", rules=[Rule(evil, 2)], caption=evil, alt=evil)
+    view = Attention((evil, evil), [[[[1, 0], [0.5, 0.5]]]], evil, layers=(evil,))  # type: ignore[arg-type]
+    file = tmp_path / "evil.html"
+    file.write_text(html(Report(evil, evil, (text(evil),), (Section(evil, (chart, view)),))), encoding="utf-8")
+    seen = Opened(browser, file)
+    seen.page.locator("[data-token='0']").hover()
+    seen.page.locator(".canvas .mark-symbol path").first.hover()
+    seen.page.wait_for_selector("#vg-tooltip-element.visible")
+    assert seen.page.locator("img").count() == 0
+    seen.all_is_quiet()
+    seen.context.close()
