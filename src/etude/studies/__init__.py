@@ -1,0 +1,1 @@
+"""Family of studies: one file a question, where the instruments meet."""

@@ -1,0 +1,1 @@
+"""Sections that studies share: each turns runs into blocks of a report."""

@@ -1,0 +1,99 @@
+"""The numbers of the progress report, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from etude.core.recipe import Recipe
+from etude.core.run import Run
+from etude.evals.statistics import Estimate, paired
+
+if TYPE_CHECKING:
+    from etude.studies.progress_report import ProgressReport
+
+
+def numbers(study: ProgressReport, done: Mapping[Recipe, Run]) -> dict[str, Any]:
+    """Return models, baselines, comparisons, compressions, heads and findings as JSON data."""
+    from etude.studies.sections.findings import findings, plain
+
+    models = study.models(done)
+    found = {
+        "corpus": study.train.data.corpus.name,
+        "baselines": done[study.baselines].result["baselines"],
+        "models": {name: model_numbers(done[recipe]) for name, recipe in models.items()},
+        "comparisons": comparisons(study, done),
+        "compression": [row for name, m in study.compressed(done).items() for row in compression(study, name, m, done)],
+        "heads": {name: done[_heads(recipe)].result for name, recipe in models.items()},
+    }
+    for result in found["heads"].values():
+        result.pop("timing", None)
+    return {**found, "findings": [{"text": plain(f.text), "strength": f.strength} for f in findings(study, done)]}
+
+
+def _heads(model: Any) -> Recipe:
+    from etude.evals.recipes import Heads
+
+    return Heads(model)
+
+
+def model_numbers(run: Run) -> dict[str, Any]:
+    """Return a training's figures."""
+    result = run.result
+    return {
+        "run": run.id,
+        "parameters": result["parameters"],
+        "tokens": result["tokens"],
+        "flops": result["flops"],
+        **result["validation"],
+        "untrained": result["untrained"],
+    }
+
+
+def comparisons(study: ProgressReport, done: Mapping[Recipe, Run]) -> list[dict[str, Any]]:
+    """Return differences in validation loss on the same windows, in nats per token: below 0, `better` is."""
+    models, base = study.models(done), done[study.baselines]
+    pairs: list[tuple[str, str]] = []
+    for name in study.compressed(done):
+        pairs += [(name, "unigram"), (name, "bigram"), (name, "one layer")]
+    pairs.append(("with feed-forward", "attention-only"))
+
+    def windows(name: str) -> dict[str, Any]:
+        return done[models[name]].tensors("validation.safetensors") if name in models else base.tensors(f"{name}.safetensors")
+
+    rows = []
+    for one, other in pairs:
+        a, b = windows(one), windows(other)
+        rows.append({"of": one, "against": other, **paired(a["loss"], b["loss"], a["count"]).to_json()})
+    return rows
+
+
+def compression(study: ProgressReport, name: str, model: Any, done: Mapping[Recipe, Run]) -> list[dict[str, Any]]:
+    """Return one row for each compression of a model."""
+    writes = {weight: site for site, weight in study.sites(model).items()}
+    rows = []
+    for recipe in study.compressions(model):
+        run = done[recipe]
+        harm = run.result["harm"]
+        rows.append(
+            {
+                "model": name,
+                "component": writes.get(recipe.site, recipe.site),
+                "site": recipe.site,
+                "method": recipe.method.name,
+                "size": recipe.method.size,
+                **run.result["cost"],
+                "increase": harm["increase"],
+                "kl": harm["kl"],
+                "accuracy": harm["accuracy"],
+                "explained": harm["explained"],
+                "run": run.id,
+            }
+        )
+    return rows
+
+
+def versus(done: Mapping[Recipe, Run], one: Recipe, other: Recipe) -> Estimate:
+    """Return the difference in loss between two compressions on the same windows: below 0, the first harms less."""
+    a, b = done[one].tensors("windows.safetensors"), done[other].tensors("windows.safetensors")
+    return paired(a["loss"], b["loss"], a["count"])

@@ -1,0 +1,166 @@
+"""From a store to batches: what one sample is, and in which order samples come."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from etude.core.errors import UsageError
+from etude.text.store import TokenStore
+
+if TYPE_CHECKING:
+    from etude.core.run import Run
+
+IGNORE = -100
+"""Target where there is nothing to predict; PyTorch's cross-entropy leaves it out by default."""
+
+
+class Examples(Protocol):
+    """Samples of one length, by number."""
+
+    @property
+    def context(self) -> int:
+        """Length of a sample's inputs, and of its targets."""
+        ...
+
+    @property
+    def vocabulary(self) -> int:
+        """Every token is below it."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return inputs and targets of some samples, int64 [B, T] each.
+
+        `targets[b, t]` is the token that follows `inputs[b, :t + 1]`, or IGNORE where there is nothing to predict.
+        """
+        ...
+
+
+class Windows:
+    """Windows of `context + 1` consecutive tokens, each beginning with the last token of the one before it, so that
+    every token but the first is predicted once. Windows run across documents; what is left at the end, less than a
+    window, is never used.
+
+    Raises:
+        UsageError: the store is shorter than one window.
+    """
+
+    def __init__(self, store: TokenStore, context: int, end: int) -> None:
+        check_context(context)
+        if store.count < context + 1:
+            raise UsageError(
+                f"a context of {context} needs {context + 1} tokens and the text has {store.count}: give more text or"
+                " a smaller context"
+            )
+        self.store, self.context, self.end = store, context, end
+        self.vocabulary = store.vocabulary
+
+    def __len__(self) -> int:
+        return (self.store.count - 1) // self.context
+
+    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        starts = _checked(indices, len(self)) * self.context
+        found = self.store.tokens[starts[:, None] + np.arange(self.context + 1)].astype(np.int64)
+        return found[:, :-1], found[:, 1:]
+
+
+class Openings:
+    """One sample a document: its first N tokens are the targets, and the inputs are the separator and the first N - 1,
+    so that the first token too is predicted.
+
+    A shorter document leaves places over on the right. Their targets are IGNORE. Their inputs hold the separator, a
+    token like any other, and this changes nothing: attention is causal, so no place to the left sees them, and what is
+    predicted at them is not counted. The store holds no padding, and no token of the text is ever taken for it.
+
+    Raises:
+        UsageError: the samples are longer than the context.
+    """
+
+    def __init__(self, store: TokenStore, context: int, end: int) -> None:
+        check_context(context)
+        if store.openings > context:
+            raise UsageError(
+                f"the samples are {store.openings} tokens long and the context is {context}: give a context of"
+                f" {store.openings} or more, or make the text with fewer openings"
+            )
+        self.store, self.context, self.end = store, store.openings, end
+        self.vocabulary = store.vocabulary
+
+    def __len__(self) -> int:
+        return self.store.header.documents
+
+    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        numbers = _checked(indices, len(self))
+        starts = self.store.documents[numbers].astype(np.int64)
+        lengths = self.store.documents[numbers + 1].astype(np.int64) - starts
+        places = np.arange(self.context)
+        there = places < lengths[:, None]
+        at = np.where(there, starts[:, None] + places, 0)
+        targets = np.where(there, self.store.tokens[at].astype(np.int64), IGNORE)
+        before = np.concatenate([np.full((len(numbers), 1), self.end), targets[:, :-1]], axis=1)
+        return np.where(before == IGNORE, self.end, before), targets
+
+
+def examples_of(source: Run | Path | str, split: str, context: int) -> Examples:
+    """Return the samples of a split of a tokens run, given as a run or as its folder: openings where the run kept only
+    those, else windows."""
+    from etude.text.data import TextData
+
+    return TextData.open(source).examples(split, context)
+
+
+def order(n: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the order in which the samples 0 to n - 1 come in one epoch: each once, int64, read only.
+
+    It sorts the raw output of PCG64, which NumPy keeps the same for ever and on every machine; NumPy's own
+    `permutation` may change between releases.
+    """
+    generator = np.random.PCG64(np.random.SeedSequence([seed, epoch]))
+    permutation = np.argsort(generator.random_raw(n), kind="stable").astype(np.int64)
+    permutation.setflags(write=False)
+    return permutation
+
+
+_recent_order = functools.lru_cache(maxsize=3)(order)
+
+
+class Sampler:
+    """Which samples each step takes: the epochs' orders one after the other, cut into batches.
+
+    A step's samples follow from its number alone, so a work that goes on at step s goes on exactly there. A batch may
+    hold the end of one epoch and the start of the next; none is left out and none comes twice in an epoch.
+    """
+
+    def __init__(self, n: int, batch: int, seed: int) -> None:
+        if n < 1 or batch < 1:
+            raise UsageError(f"{n} samples in batches of {batch}: both must be at least 1")
+        self.n, self.batch, self.seed = n, batch, seed
+
+    def indices(self, step: int) -> np.ndarray:
+        """Return the samples of a step, from 0: int64 [B]."""
+        start, stop = step * self.batch, (step + 1) * self.batch
+        epochs = range(start // self.n, (stop - 1) // self.n + 1)
+        parts = (
+            _recent_order(self.n, self.seed, epoch)[max(start - epoch * self.n, 0) : stop - epoch * self.n]
+            for epoch in epochs
+        )
+        return np.concatenate([part[: self.n] for part in parts])
+
+
+def check_context(context: int) -> None:
+    """Raise UsageError where a context has no room for a token."""
+    if context < 1:
+        raise UsageError(f"a context of {context} has no room: give at least 1")
+
+
+def _checked(indices: np.ndarray, n: int) -> np.ndarray:
+    """Return sample numbers as int64. A negative one would otherwise silently be taken from the end."""
+    numbers = np.asarray(indices, dtype=np.int64)
+    if numbers.size and not (numbers.min() >= 0 and numbers.max() < n):
+        raise IndexError(f"samples {numbers.min()} to {numbers.max()} asked of {n}")
+    return numbers

@@ -1,0 +1,1 @@
+"""The family of corpora: where text comes from."""

@@ -1,0 +1,264 @@
+"""The token store: a split's tokens as one file, read through memory mapping and written as a stream.
+
+Layout, all numbers little-endian:
+
+    0      8 bytes    the letters ETUDETOK
+    8      uint32     version of this layout
+    12     uint32     length of the JSON below
+    16     32 bytes   sha256 of the JSON below
+    48     JSON       what `Header` holds, padded with zeros up to byte 4096
+    4096   tokens     uint16, or uint32 where the vocabulary has more than 65,536, padded to a multiple of 8 bytes
+    then   uint64     where each document starts, counted in tokens, and after them the number of tokens
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import numpy as np
+
+from etude.core.errors import DamagedError, EtudeError
+from etude.core.files import replacing
+
+MAGIC, VERSION = b"ETUDETOK", 1
+
+_START = struct.Struct("<8sII32s")
+_HEADER_BYTES = 4096
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a store says of itself.
+
+    Attributes:
+        dtype: of the tokens, as NumPy writes it: `<u2` or `<u4`.
+        count: how many tokens.
+        documents: how many documents.
+        bytes: how many bytes of UTF-8 the tokens stand for, separators not counted.
+        vocabulary: every token is below it.
+        openings: 0 for whole documents, each followed by the separator; N for the first N tokens of each, at most.
+        sha256: hash of everything after the header.
+    """
+
+    dtype: str
+    count: int
+    documents: int
+    bytes: int
+    vocabulary: int
+    openings: int
+    sha256: str
+
+    @property
+    def tokens_end(self) -> int:
+        """Byte at which the tokens end."""
+        return _HEADER_BYTES + self.count * np.dtype(self.dtype).itemsize
+
+    @property
+    def documents_start(self) -> int:
+        """Byte at which the document boundaries start."""
+        return -(-self.tokens_end // 8) * 8
+
+    @property
+    def file_bytes(self) -> int:
+        """How long the file is."""
+        return self.documents_start + 8 * (self.documents + 1)
+
+
+def dtype_for(vocabulary: int) -> str:
+    """Return the smallest type of token that holds a vocabulary."""
+    return "<u2" if vocabulary <= 1 << 16 else "<u4"
+
+
+class TokenStore:
+    """A store that is read. Opening checks the header and the length; `verify` reads everything and checks the hash."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        """Take a header that was checked. Use `open`."""
+        self.path, self.header = path, header
+        # A mapping of nothing is an error, and an empty store is not.
+        self.tokens: np.ndarray = (
+            np.memmap(path, header.dtype, "r", _HEADER_BYTES, (header.count,))
+            if header.count
+            else np.empty(0, header.dtype)
+        )
+        self.documents: np.ndarray = np.memmap(path, "<u8", "r", header.documents_start, (header.documents + 1,))
+
+    @classmethod
+    def open(cls, path: Path | str) -> TokenStore:
+        """Open a store.
+
+        Raises:
+            DamagedError: it is missing, no store, of another version, cut short, or its header was changed.
+        """
+        path = Path(path)
+        try:
+            with path.open("rb") as file:
+                start = file.read(_HEADER_BYTES)
+                size = os.fstat(file.fileno()).st_size
+        except OSError as error:
+            raise DamagedError(f"cannot read the token store {str(path)!r}: {error.strerror}") from None
+        header = _parse(path, start)
+        if size != header.file_bytes:
+            state = "cut short" if size < header.file_bytes else "too long"
+            raise _damaged(path, f"is {state}: {size} bytes, and its header says {header.file_bytes}")
+        return cls(path, header)
+
+    @property
+    def count(self) -> int:
+        """How many tokens, separators among them."""
+        return self.header.count
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes of UTF-8 the tokens stand for."""
+        return self.header.bytes
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the tokens and the document boundaries."""
+        return self.header.sha256
+
+    @property
+    def vocabulary(self) -> int:
+        """How many ids the tokenizer has."""
+        return self.header.vocabulary
+
+    @property
+    def openings(self) -> int:
+        """0 for whole documents, N where only the first N tokens of each were kept."""
+        return self.header.openings
+
+    def verify(self) -> None:
+        """Read everything.
+
+        Raises:
+            DamagedError: it is not what was written.
+        """
+        with self.path.open("rb") as file:
+            file.seek(_HEADER_BYTES)
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != self.sha256:
+            raise _damaged(self.path, f"was changed: its sha256 is {found[:12]} and its header says {self.sha256[:12]}")
+
+
+class StoreWriter:
+    """Writes a store token by token, in memory that does not grow, under another name until it is whole.
+
+    Used in a `with` block; the file is there, complete, when the block ends without an error, and not at all if not.
+    A full disk, or another failure of the system in the block, becomes an EtudeError that names the file.
+
+    Args:
+        path: the file to make.
+        vocabulary: every token is below it.
+        openings: noted in the header.
+    """
+
+    def __init__(self, path: Path, vocabulary: int, openings: int = 0) -> None:
+        self.path, self.vocabulary, self.openings = path, vocabulary, openings
+        self._dtype = dtype_for(vocabulary)
+        self._count = self._documents = self._bytes = self._begun = 0
+        self._hash = hashlib.sha256()
+        self._resources = ExitStack()
+        self.header: Header | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opening:
+            self._temporary = opening.enter_context(replacing(self.path))
+            boundaries = self._temporary.with_name(self._temporary.name + "-documents")
+            opening.callback(boundaries.unlink, missing_ok=True)
+            self._boundaries: IO[bytes] = opening.enter_context(boundaries.open("w+b", buffering=_CHUNK))
+            self._file: IO[bytes] = opening.enter_context(self._temporary.open("wb", buffering=_CHUNK))
+            self._file.write(bytes(_HEADER_BYTES))
+            self._resources = opening.pop_all()
+        return self
+
+    def add(self, ids: Sequence[int] | np.ndarray, bytes: int) -> None:
+        """Append tokens of the current document.
+
+        Args:
+            ids: the tokens.
+            bytes: how many bytes of UTF-8 they stand for; 0 for a separator.
+
+        Raises:
+            EtudeError: a token is not below the vocabulary.
+        """
+        array = np.asarray(ids, dtype=np.int64)
+        if array.size and not (array.min() >= 0 and array.max() < self.vocabulary):
+            raise EtudeError(f"token {array.max()} does not fit a vocabulary of {self.vocabulary}")
+        self._write(array.astype(self._dtype).tobytes())
+        self._count += array.size
+        self._bytes += bytes
+
+    def end_document(self) -> None:
+        """Say that the tokens since the last call are one document."""
+        self._boundaries.write(struct.pack("<Q", self._begun))
+        self._begun = self._count
+        self._documents += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with self._resources:  # closes and tidies, and puts the file in its place unless an error passes through
+                if error is not None:
+                    raise error
+                self._complete()
+        except OSError as failure:
+            raise self._failed(failure) from None
+
+    def _complete(self) -> None:
+        """Append the document boundaries, write the header over the room left for it, and flush to the disk."""
+        if self._begun != self._count:
+            raise EtudeError("the last document was not ended: call end_document")
+        self._write(bytes(-self._file.tell() % 8))
+        self._boundaries.write(struct.pack("<Q", self._count))
+        self._boundaries.seek(0)
+        while chunk := self._boundaries.read(_CHUNK):
+            self._write(chunk)
+        digest = self._hash.hexdigest()
+        self.header = Header(
+            self._dtype, self._count, self._documents, self._bytes, self.vocabulary, self.openings, digest
+        )
+        data = json.dumps(dataclasses.asdict(self.header)).encode()
+        self._file.seek(0)
+        self._file.write(_START.pack(MAGIC, VERSION, len(data), hashlib.sha256(data).digest()) + data)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+
+    def _failed(self, error: OSError) -> EtudeError:
+        remedy = "; make room and run again" if error.errno == errno.ENOSPC else ""
+        return EtudeError(f"cannot write {str(self.path)!r}: {error.strerror}{remedy}")
+
+
+def _parse(path: Path, start: bytes) -> Header:
+    if len(start) < _START.size or not start.startswith(MAGIC):
+        raise _damaged(path, "is no token store, or is cut short")
+    _, version, length, digest = _START.unpack_from(start)
+    if version != VERSION:
+        raise DamagedError(
+            f"the token store {str(path)!r} has version {version} and this Etude reads version {VERSION}: make it again"
+        )
+    data = start[_START.size : _START.size + length]
+    if hashlib.sha256(data).digest() != digest:
+        raise _damaged(path, "has a header that was changed or cut short")
+    return Header(**json.loads(data))
+
+
+def _damaged(path: Path, how: str) -> DamagedError:
+    return DamagedError(f"the token store {str(path)!r} {how}; remove its run and make it again")

@@ -1,0 +1,72 @@
+"""What every live tokenizer can do, and what they share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+END = "<|endoftext|>"
+"""Separates documents. Text that contains these letters is never encoded as the separator."""
+
+KIND_FILE, TOKENIZER_FILE = "tokenizer-kind.json", "tokenizer.json"
+
+
+class Tokenizer(Protocol):
+    """What every live tokenizer can do. Any text without lone surrogates survives `decode(encode(text))`."""
+
+    @property
+    def vocabulary(self) -> int:
+        """How many ids there are; they run from 0."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """The id that separates documents. No text is encoded as it."""
+        ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode several texts, on several threads where the tokenizer can."""
+        ...
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of ids; bytes that are not UTF-8 (a character cut in two) become U+FFFD."""
+        ...
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Return the exact bytes of ids.
+
+        Raises:
+            UsageError: an id is not in the vocabulary.
+        """
+        ...
+
+    def piece(self, id: int) -> str:
+        r"""Return one token as a person can read it: control characters and broken UTF-8 written as in `\n`, `\xe2`,
+        spaces left as they are."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what `load_tokenizer` reads, `tokenizer.json` of the ecosystem among it."""
+        ...
+
+
+def readable(token: bytes) -> str:
+    """Return bytes as text in which everything that cannot be printed is escaped."""
+    text = token.decode("utf-8", "surrogateescape")
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+def write_kind(folder: Path, kind: str, tokenizer: Tokenizer) -> None:
+    """Write beside a tokenizer's files what it is, for `load_tokenizer` to read and to check."""
+    said = {"kind": kind, "vocabulary": tokenizer.vocabulary, "end": tokenizer.end}
+    (folder / KIND_FILE).write_text(json.dumps(said) + "\n", encoding="utf-8")
