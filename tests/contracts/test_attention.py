@@ -1,4 +1,4 @@
-"""What every member of the family `nn/attention` owes, a new one included: dropped into the folder, it is tested here."""
+"""What every member of the family `nn/attention` owes. A new one is tested here as soon as its file is there."""
 
 from __future__ import annotations
 

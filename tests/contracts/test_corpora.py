@@ -113,8 +113,8 @@ def test_fields_are_documented(name: str):
 @pytest.mark.parametrize("family", ["corpora", "tokenizers"])
 def test_members_load_without_what_is_slow(family: str):
     code = (
-        "import sys; from etude.core.family import Family; list(Family('text/%s'));"
-        "print([m for m in ('torch', 'tokenizers', 'pyarrow') if m in sys.modules])" % family
+        f"import sys; from etude.core.family import Family; list(Family('text/{family}'));"
+        "print([m for m in ('torch', 'tokenizers', 'pyarrow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ast.literal_eval(done.stdout) == []

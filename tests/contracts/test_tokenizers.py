@@ -20,7 +20,8 @@ from etude.text.tokenizers.live import END, Tokenizer, load_tokenizer
 
 FAMILY = Family("text/tokenizers")
 SAMPLE = (
-    "The quick brown fox, it's said, jumps over the lazy dog's 12 boxes.\n\n\tdef f(x):\n        return x ** 2  # twice\n"
+    "The quick brown fox, it's said, jumps over the lazy dog's 12 boxes.\n\n"
+    "\tdef f(x):\n        return x ** 2  # twice\n"
 ) * 20
 
 ARGUMENTS: dict[str, Callable[[Path], dict[str, Any]]] = {

@@ -201,6 +201,12 @@ def test_two_processes_share_one_making(lab: Lab) -> None:
     assert {row["process"] for row in run.record} == {process.pid}
 
 
+def test_a_torn_write_is_no_file_of_the_run(lab: Lab) -> None:
+    draft = Draft(lab.root / f"{Leaf(5).id}.partial", Leaf(5))
+    (draft.path / ".value.safetensors.123.tmp").write_bytes(b"half")
+    assert all(not name.endswith(".tmp") for name in lab.run(Leaf(5)).files)
+
+
 def test_a_draft_of_another_recipe_is_not_gone_on_with(lab: Lab) -> None:
     leaf = Leaf(3)
     stale = lab.root / f"{leaf.id}.partial"

@@ -221,12 +221,12 @@ def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(UsageError, match="cannot read '.*a.txt': Permission denied; check"):
+    with pytest.raises(UsageError, match=r"cannot read '.*a.txt': Permission denied; check"):
         Files(path=str(path)).identity()
 
 
 def test_an_empty_folder(tmp_path: Path):
-    with pytest.raises(EtudeError, match="no text in the folder .* end in one of"):
+    with pytest.raises(EtudeError, match=r"no text in the folder .* end in one of"):
         Files(path=str(tmp_path)).identity()
 
 

@@ -95,5 +95,5 @@ def test_identity_is_quick_and_follows_the_bytes(tmp_path: Path, monkeypatch: py
 
 def test_a_python_without_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pylib.sysconfig, "get_path", lambda name: str(tmp_path))
-    with pytest.raises(UsageError, match="no library sources in .*: use the corpus fable or files"):
+    with pytest.raises(UsageError, match=r"no library sources in .*: use the corpus fable or files"):
         Pylib().identity()

@@ -139,6 +139,8 @@ class Draft:
         self._shown = 0.0
         if path.exists() and not self._same_recipe():
             shutil.rmtree(path)
+        for torn in path.rglob(".*.tmp"):  # a write that a kill cut off; it must not become a file of the run
+            torn.unlink()
         self.scratch.mkdir(parents=True, exist_ok=True)
         write_json(path / "recipe.json", recipe.to_json())
 

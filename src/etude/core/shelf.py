@@ -62,8 +62,7 @@ class Shelf:
 
     def name(self, run: Run, name: str) -> None:
         """Give a run a name of one's own. A name that exists moves to this run."""
-        if not _is_name(name):
-            raise UsageError(f"{name!r} cannot name a run: use letters, digits, '-', '_' and '.', a letter first")
+        check_name(name)
         (self.root / "names").mkdir(parents=True, exist_ok=True)
         (self.root / "names" / name).write_text(run.id + "\n", encoding="utf-8")
 
@@ -162,6 +161,12 @@ def _differences(a: Any, b: Any, where: str) -> Iterator[tuple[str, tuple[Any, A
 def recipe_from_file(path: Path) -> Recipe:
     """Read a recipe from a `recipe.json`, so that any run can be made again from its own record."""
     return Recipe.from_json(read_json(path))
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError where a text cannot name a run."""
+    if not _is_name(name):
+        raise UsageError(f"{name!r} cannot name a run: use letters, digits, '-', '_' and '.', a letter first")
 
 
 def _is_name(text: str) -> bool:

@@ -17,7 +17,7 @@ from importlib import resources
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from etude.core.errors import UsageError
 from etude.report.blocks import Attention, Block, Cell, Chart, Heatmap, Prose, Report, Section, Text, Value
@@ -153,8 +153,10 @@ def _visible_breaks(words: str) -> str:
     return words.replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥")
 
 
-def _pretty(data: Any) -> str:
-    return json.dumps(_finite(data), indent=2, ensure_ascii=False)
+def _pretty(data: Any) -> Markup:
+    """Return JSON to be read by a person. In running text a quotation mark needs no escape, and recipes are full of
+    them."""
+    return Markup(str(escape(json.dumps(_finite(data), indent=1, ensure_ascii=False))).replace("&#34;", '"'))
 
 
 def _finite(data: Any) -> Any:

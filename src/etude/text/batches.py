@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,7 @@ IGNORE = -100
 """Target where there is nothing to predict; PyTorch's cross-entropy leaves it out by default."""
 
 
+@runtime_checkable  # so that checkers of types at run time can ask
 class Examples(Protocol):
     """Samples of one length, by number."""
 

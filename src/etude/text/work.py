@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etude.core.errors import UsageError
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from etude.core.run import Draft, Run
 
 _BATCH = 1 << 20
-"""Characters encoded at once: enough for every thread, little enough to hold (about 60 bytes a token on the way)."""
+"""Characters encoded at once: enough for every thread, and little to hold."""
+
+_SAY_EVERY = 1 << 18
+"""Bytes after which progress is said again."""
 
 
 def tokens(recipe: Tokens, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def tokens(recipe: Tokens, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str
     tokenizer = recipe.tokenizer.build(lambda: far.counted(corpus))
     tokenizer.save(run.path)
     built = time.perf_counter()
-    work = _Splits(recipe, tokenizer, run.path, far)
+    work = _Splits(recipe, tokenizer, run, far)
     splits = {split: work.write(split) for split in SPLITS}
     return {
         "corpus": corpus.name,
@@ -51,11 +54,13 @@ def tokens(recipe: Tokens, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str
 
 @dataclass
 class _Far:
-    """How far the work is, in bytes of text read; `total` is 0 where the corpus cannot say."""
+    """How far the work is, in bytes of text read (characters, which is near enough); `total` is 0 where the corpus
+    cannot say."""
 
     run: Draft
     total: int
     done: int = 0
+    said: int = 0
 
     def counted(self, corpus: Corpus) -> Iterator[str]:
         """Yield the pieces of the training split, for a tokenizer that learns from them."""
@@ -68,6 +73,9 @@ class _Far:
     def add(self, size: int, note: str) -> None:
         """Say that so many bytes more are done."""
         self.done += size
+        if self.done - self.said < _SAY_EVERY:
+            return
+        self.said = self.done
         self.run.progress(self.done, max(self.total, self.done), unit="bytes", note=note)
 
 
@@ -77,14 +85,14 @@ class _Splits:
 
     recipe: Tokens
     tokenizer: Tokenizer
-    folder: Path
+    run: Draft
     far: _Far
 
     def write(self, split: str) -> dict[str, Any]:
         """Write one split's store and return what is in it."""
         counts = {"replaced": 0, "left_out": 0}
         documents = self.recipe.corpus.documents(split)
-        path = self.folder / f"{split}.tokens"
+        path = self.run.scratch / f"{split}.tokens"  # what a kill leaves behind there does not become the run's
         with StoreWriter(path, self.tokenizer.vocabulary, self.recipe.openings) as writer:
             if self.recipe.openings:
                 self._openings(documents, writer, split, counts)
@@ -92,8 +100,8 @@ class _Splits:
                 self._whole(documents, writer, split, counts)
         header = writer.header
         if header is None or not header.bytes:
-            path.unlink(missing_ok=True)
             raise UsageError(self._nothing(split, counts["left_out"]))
+        os.replace(path, self.run.path / path.name)
         return {
             "tokens": header.count,
             "bytes": header.bytes,
@@ -120,13 +128,12 @@ class _Splits:
         for document in documents:
             ids = opening(document, self.tokenizer, self.recipe.openings)
             counts["replaced"] += document.replaced
+            self.far.add(document.read, split)
             if not ids:
                 counts["left_out"] += 1
                 continue
-            size = len(self.tokenizer.decode_bytes(ids))
-            writer.add(ids, size)
+            writer.add(ids, len(self.tokenizer.decode_bytes(ids)))
             writer.end_document()
-            self.far.add(size, split)
 
     def _nothing(self, split: str, left_out: int) -> str:
         if left_out:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from etude.compress.recipes import Compress
 from etude.core.recipe import Recipe, recipes_in
 from etude.core.run import Run
 from etude.report.blocks import RunCard, Value
@@ -26,8 +27,16 @@ def card(run: Run) -> RunCard:
         machine=f"{came['machine']['processor']}, {came['threads']} thread" + ("s" if came["threads"] > 1 else ""),
         seed=came["seed"],
         code=f"{came['code']['version']} ({came['code'].get('commit', came['code']['source'])})",
-        path=run.path.name,
+        what=_what(run.recipe),
     )
+
+
+def _what(recipe: Recipe) -> str:
+    """Return a few words on what a run is."""
+    if isinstance(recipe, Compress):
+        size = f" of {recipe.method.size}" if recipe.method.size else ""
+        return f"{recipe.method.name}{size} at {recipe.site}"
+    return recipe.kind
 
 
 def referring(recipe: Recipe) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from etude.core.recipe import Recipe
 from etude.core.run import Run
+from etude.evals.recipes import Heads
 from etude.evals.statistics import Estimate, paired
 
 if TYPE_CHECKING:
@@ -24,17 +25,13 @@ def numbers(study: ProgressReport, done: Mapping[Recipe, Run]) -> dict[str, Any]
         "models": {name: model_numbers(done[recipe]) for name, recipe in models.items()},
         "comparisons": comparisons(study, done),
         "compression": [row for name, m in study.compressed(done).items() for row in compression(study, name, m, done)],
-        "heads": {name: done[_heads(recipe)].result for name, recipe in models.items()},
+        "heads": {name: _without_timing(done[Heads(recipe)].result) for name, recipe in models.items()},
     }
-    for result in found["heads"].values():
-        result.pop("timing", None)
     return {**found, "findings": [{"text": plain(f.text), "strength": f.strength} for f in findings(study, done)]}
 
 
-def _heads(model: Any) -> Recipe:
-    from etude.evals.recipes import Heads
-
-    return Heads(model)
+def _without_timing(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if key != "timing"}
 
 
 def model_numbers(run: Run) -> dict[str, Any]:

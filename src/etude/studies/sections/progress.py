@@ -17,6 +17,7 @@ from etude.report.blocks import (
     Details,
     Findings,
     Report,
+    RunRef,
     Section,
     Table,
     Text,
@@ -213,15 +214,15 @@ def _squeeze_chart(site: str, rows: list[dict[str, Any]]) -> Block:
 def _table(rows: list[dict[str, Any]]) -> Table:
     cells = tuple(
         (
-            r["site"],
+            RunRef(r["run"], r["site"]),  # the whole row is of this run
             r["method"],
             r["size"] or None,
-            Value(r["bits"], run=r["run"], digits=1),
-            Value(r["parameters"], run=r["run"]),
-            measured(r["increase"], r["run"], digits=4),
-            measured(r["kl"], r["run"], digits=4),
-            measured(r["accuracy"], r["run"]),
-            None if r["explained"] is None else Value(r["explained"], run=r["run"]),
+            round(r["bits"], 1),
+            r["parameters"],
+            Value(r["increase"]["mean"], r["increase"]["low"], r["increase"]["high"], digits=4),
+            round(r["kl"]["mean"], 4),
+            round(r["accuracy"]["mean"], 3),
+            None if r["explained"] is None else round(r["explained"], 3),
         )
         for r in rows
     )

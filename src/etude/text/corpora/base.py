@@ -19,13 +19,14 @@ class Document:
 
     Attributes:
         name: what messages call it.
+        read: how many characters were read so far.
         replaced: how many invalid bytes (or lone surrogates) were replaced by U+FFFD in the pieces read so far.
     """
 
     def __init__(self, name: str, stretches: Iterable[str]) -> None:
         """Take consecutive stretches of one text, cut anywhere."""
         self.name = name
-        self.replaced = 0
+        self.read = self.replaced = 0
         self._stretches = stretches
 
     @property
@@ -40,6 +41,7 @@ class Document:
     def _mended(self) -> Iterator[str]:
         for stretch in self._stretches:
             text, replaced = mend(stretch)
+            self.read += len(text)
             self.replaced += replaced
             yield text
 

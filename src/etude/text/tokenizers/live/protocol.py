@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 END = "<|endoftext|>"
 """Separates documents. Text that contains these letters is never encoded as the separator."""
@@ -13,6 +13,7 @@ END = "<|endoftext|>"
 KIND_FILE, TOKENIZER_FILE = "tokenizer-kind.json", "tokenizer.json"
 
 
+@runtime_checkable  # so that checkers of types at run time can ask
 class Tokenizer(Protocol):
     """What every live tokenizer can do. Any text without lone surrogates survives `decode(encode(text))`."""
 
