@@ -84,8 +84,11 @@ def test_scores_and_pattern_are_made_only_for_a_watcher(monkeypatch: pytest.Monk
 
 
 def test_a_function_at_the_scores_cannot_open_the_future() -> None:
+    def zero(_: nn.Module, __: object, scores: Tensor) -> Tensor:
+        return torch.zeros_like(scores)
+
     module = attention()
-    module.scores.register_forward_hook(lambda _, __, scores: torch.zeros_like(scores))
+    module.scores.register_forward_hook(zero)
     seen = watch(module, "pattern")
     module(torch.randn(1, 4, D))
     torch.testing.assert_close(seen["pattern"][0, 0], torch.ones(4, 4).tril() / torch.arange(1, 5)[:, None])

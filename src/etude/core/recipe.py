@@ -92,7 +92,7 @@ def kinds() -> dict[str, type[Recipe]]:
         for study in pkgutil.iter_modules(importlib.import_module("etude.studies").__path__):
             if not study.ispkg and not study.name.startswith("_"):
                 importlib.import_module(f"etude.studies.{study.name}")
-    return {name: kind for name, kind in _KINDS.items() if kind.__module__.startswith("etude.")}
+    return dict(_KINDS)
 
 
 def kind_named(name: str) -> type[Recipe]:

@@ -133,12 +133,12 @@ def differences(a: Run, b: Run) -> dict[str, tuple[Any, Any]]:
     """Return where two runs differ, by dotted path, leaving out what depends on the clock.
 
     Recipe, result, record and the hashes of all other files are compared; `provenance.json`, which says where each was
-    made, is not.
+    made, and a study's pages, which say how long each run took, are not.
     """
     ours = {"recipe": a.recipe_data, "result": a.result, "record": a.record}
     theirs = {"recipe": b.recipe_data, "result": b.result, "record": b.record}
     found = dict(_differences(ours, theirs, ""))
-    told = {"recipe.json", "result.json", "record.jsonl", "provenance.json"}
+    told = {"recipe.json", "result.json", "record.jsonl", "provenance.json", "report.html", "report.md"}
     for name in sorted((set(a.files) | set(b.files)) - told):
         left, right = a.files.get(name, {}).get("sha256"), b.files.get(name, {}).get("sha256")
         if left != right:

@@ -9,7 +9,7 @@ from etude.core.run import MANIFEST, Run
 from etude.core.shelf import Shelf
 from etude.models.decoder_model import DecoderModel
 from etude.models.saved import SHAPE, WEIGHTS, load_model
-from etude.text.tokenizers.live import Tokenizer, load_tokenizer
+from etude.text.tokenizers.live import KIND_FILE, TOKENIZER_FILE, Tokenizer, load_tokenizer
 
 
 def load(source: Run | Path | str) -> tuple[DecoderModel, Tokenizer]:
@@ -26,6 +26,7 @@ def load(source: Run | Path | str) -> tuple[DecoderModel, Tokenizer]:
     if not isinstance(source, Run) and (Path(source) / WEIGHTS).exists() and not (Path(source) / MANIFEST).exists():
         return load_model(source), load_tokenizer(Path(source))
     run = source if isinstance(source, Run) else Shelf(Path(os.environ.get("ETUDE_RUNS") or "runs")).find(source)
-    if WEIGHTS in run.files:
-        run.file(WEIGHTS), run.file(SHAPE)
+    for name in (WEIGHTS, SHAPE, KIND_FILE, TOKENIZER_FILE):
+        if name in run.files:  # what is not there at all, its reader names
+            run.file(name)
     return load_model(run.path), load_tokenizer(run.path)

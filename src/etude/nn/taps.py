@@ -83,11 +83,16 @@ class Tappable(nn.Module):
     """A model with sites: every `Tap` and every parameter in it, named by their paths. Models derive from this.
 
     Taps belong to the model, not to a thread: a model that is tapped in one thread is tapped in all.
+
+    Attributes:
+        watchers: how many functions are put at sites now. A model that would recompute activations during the backward
+            pass keeps them instead while this is not 0: each site is then seen once, and the gradient is that of what
+            was seen.
     """
 
-    watchers: int = 0
-    """How many functions are put at sites now. A model that would recompute activations during the backward pass
-    keeps them instead while this is not 0: each site is then seen once, and the gradient is that of what was seen."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.watchers = 0
 
     def places(self) -> dict[Site, Place]:
         """Return where each site is: weights first within each module, then its submodules in order."""
