@@ -39,7 +39,7 @@ class Study(Recipe, Member):
         """Return the answer's numbers as JSON data: the result of the study's run, and what `tell` puts in words."""
 
     @classmethod
-    def presets(cls) -> dict[str, Self]:
+    def presets(cls) -> Mapping[str, Self]:
         """Return the study's named choices of parameters."""
         return {}
 

@@ -100,6 +100,12 @@ def _squeezed(study: ProgressReport, name: str, model: Any, done: Mapping[Recipe
     width = model.model.width
     kept = {site: kept_at(study, name, model, site, "infovae", done) for site in study.sites(model)}
     reached = {site: (row, firm) for site, (row, firm) in kept.items() if row is not None}
+    floors = [r for r in compression(study, name, model, done) if r["method"] == "mean"]
+    if all(r["increase"]["low"] <= 0 for r in floors):
+        runs = tuple(r["run"] for r in floors)
+        least = Value(max(r["increase"]["mean"] for r in floors), run=runs, unit="nats per token")
+        words = f"In {called(name)} no component is seen to do anything beyond its mean: with that in its place the loss"
+        return Finding(text(f"{words} rises by at most ", least, ", and no interval is above zero."), "none")
     if not reached:
         words = f"In {called(name)} no component keeps nine tenths of what it does at any size that was tried."
         return Finding(text(words), "none")

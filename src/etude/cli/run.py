@@ -1,0 +1,89 @@
+"""`etude run`: does a recipe or a study, and says what came out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from etude.cli.complaints import remark
+from etude.cli.console import AsJson, RunsFolder, near, say, say_json
+from etude.cli.describe import is_study
+from etude.cli.results import result_lines
+from etude.cli.subject import carry_out
+from etude.core.errors import UsageError
+from etude.core.lab import Lab
+from etude.core.recipe import Recipe
+from etude.core.run import Run
+from etude.core.shelf import Shelf, check_name
+
+MOST_JOBS = 8
+PAGE = "report.html"
+
+command = App("run", help_flags=[], version_flags=[])
+
+
+@command.default
+def _run(*words: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
+    carry_out("run", words, run)
+
+
+def run(
+    recipe: Recipe,
+    *,
+    preset: Annotated[str | None, Parameter(name="--preset", help="a study's named choice of its fields.")] = None,
+    runs: RunsFolder = None,
+    jobs: Annotated[int | None, Parameter(name=("--jobs", "-j"), help="runs made at once.")] = None,
+    threads: Annotated[int | None, Parameter(name="--threads", help="threads for each run.")] = None,
+    name: Annotated[str | None, Parameter(name="--name", help="a name of your own for the run.")] = None,
+    quiet: Annotated[
+        bool, Parameter(name="--quiet", negative=(), show_default=False, help="show no progress.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Do a recipe or a study. What is done already is not done again, and what was stopped goes on.
+
+    A study makes several runs at once, each on one thread, so that its numbers do not depend on how the work is spread;
+    any other recipe takes all cores for one run. The last line of the answer is the path of the page, or of the run.
+    """
+    if name is not None:
+        check_name(name)
+    for flag, number in (("--jobs", jobs), ("--threads", threads)):
+        if number is not None and number < 1:
+            raise UsageError(f"{flag} {number} is too few: give 1 or more, or leave it out")
+    lab = lab_for(recipe, runs, jobs, threads, quiet=quiet)
+    done = lab.lookup(recipe)
+    if done and not quiet:
+        remark(f"{done.id} is done already")
+    made = done or lab.run(recipe)
+    if name is not None:
+        Shelf(lab.root).name(made, name)
+    (_print_json if json else _print)(made)
+
+
+def lab_for(recipe: Recipe, runs: Path | None, jobs: int | None, threads: int | None, *, quiet: bool) -> Lab:
+    """Return the lab that does a recipe, with as many jobs and threads as suit it."""
+    if is_study(type(recipe)):
+        return Lab(runs, jobs=jobs or min(cores(), MOST_JOBS), threads=threads or 1, quiet=quiet)
+    jobs = jobs or 1
+    return Lab(runs, jobs=jobs, threads=threads or max(1, cores() // jobs), quiet=quiet)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _print(made: Run) -> None:
+    for line in result_lines(made.result, made.id):
+        say(line)
+    say(near(made.path / PAGE if PAGE in made.files else made.path))
+
+
+def _print_json(made: Run) -> None:
+    answer: dict[str, Any] = {"id": made.id, "path": near(made.path)}
+    if PAGE in made.files:
+        answer["report"] = near(made.path / PAGE)
+    say_json({**answer, "result": made.result})
