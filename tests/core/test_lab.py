@@ -236,6 +236,10 @@ def test_another_format_says_so(lab: Lab) -> None:
     (run.path / "files.json").write_text('{"format": 99, "files": {}}')
     with pytest.raises(DamagedError, match="format 99"):
         Run(run.path)
+    other = lab.run(Leaf(2))
+    assert [run.id for run in Shelf(lab.root)] == [other.id]
+    (problem,) = Shelf(lab.root).unreadable()
+    assert "format 99" in str(problem)
 
 
 def test_shelf_finds_names_and_removes(lab: Lab) -> None:
@@ -259,7 +263,10 @@ def test_shelf_finds_names_and_removes(lab: Lab) -> None:
 
 def test_moving_checks_what_arrived(lab: Lab, tmp_path: Path) -> None:
     run = lab.run(Leaf(4))
+    Shelf(lab.root).name(run, "mine")
     moved = Shelf(lab.root).move(run, tmp_path / "elsewhere")
+    assert Shelf(tmp_path / "elsewhere").find("mine").id == run.id
+    assert Shelf(lab.root).names() == {}
     assert moved.result["value"] == 4
     assert not run.path.exists()
     again = lab.run(Leaf(4))

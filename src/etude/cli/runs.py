@@ -120,6 +120,8 @@ def say_runs(runs: Path | None, *, json: bool = False) -> None:
     for name, target in shelf.names().items():
         names.setdefault(target, []).append(name)
     rows = [_row(run, names.get(run.id, [])) for run in shelf] + [_draft_row(path) for path in shelf.unfinished()]
+    for problem in shelf.unreadable():
+        remark(str(problem))
     if json:
         say_json(rows)
         return

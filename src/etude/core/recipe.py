@@ -84,7 +84,7 @@ def recipes_in(spec: Spec) -> Iterable[Recipe]:
 
 
 def kinds() -> dict[str, type[Recipe]]:
-    """Return every kind of recipe in the house: those in each floor's `recipes.py`, and the studies."""
+    """Return every kind of recipe: those in each floor's `recipes.py`, the studies, and any that the caller defined."""
     for floor in pkgutil.iter_modules(etude.__path__):
         if floor.ispkg and importlib.util.find_spec(f"etude.{floor.name}.recipes"):
             importlib.import_module(f"etude.{floor.name}.recipes")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etude.core.errors import BusyError, EtudeError, UsageError, unknown
+from etude.core.errors import BusyError, DamagedError, EtudeError, UsageError, unknown
 from etude.core.files import read_json
 from etude.core.locks import held
 from etude.core.recipe import Recipe
@@ -28,9 +28,20 @@ class Shelf:
     root: Path
 
     def __iter__(self) -> Iterator[Run]:
-        """Yield the complete runs, newest first."""
+        """Yield the complete runs that this Etude can read, newest first."""
+        return (run for run in self._opened() if isinstance(run, Run))
+
+    def unreadable(self) -> list[DamagedError]:
+        """Return what is wrong with each folder that is a run by its looks, and that this Etude cannot read."""
+        return [problem for problem in self._opened() if isinstance(problem, DamagedError)]
+
+    def _opened(self) -> Iterator[Run | DamagedError]:
         found = [path for path in self.root.glob("*") if (path / MANIFEST).exists()] if self.root.is_dir() else []
-        return (Run(path) for path in sorted(found, key=lambda p: (p / MANIFEST).stat().st_mtime, reverse=True))
+        for path in sorted(found, key=lambda p: (p / MANIFEST).stat().st_mtime, reverse=True):
+            try:
+                yield Run(path)
+            except DamagedError as error:
+                yield error
 
     def unfinished(self) -> list[Path]:
         """Return the drafts of work that was stopped, or that another process is doing now."""
@@ -126,6 +137,9 @@ class Shelf:
         Run(partial).verify()
         os.rename(partial, target)
         shutil.rmtree(run.path)
+        for name in [name for name, held in self.names().items() if held == run.id]:
+            Shelf(folder).name(run, name)
+            (self.root / "names" / name).unlink()
         return Run(target)
 
 
