@@ -201,6 +201,17 @@ def test_two_processes_share_one_making(lab: Lab) -> None:
     assert {row["process"] for row in run.record} == {process.pid}
 
 
+def test_a_kill_just_before_the_last_rename_costs_nothing(lab: Lab) -> None:
+    run = lab.run(Leaf(6))
+    stamp = (run.path / "result.json").stat().st_mtime_ns
+    partial = run.path.with_name(f"{run.id}.partial")
+    run.path.rename(partial)
+    (partial / "scratch").mkdir()
+    again = lab.run(Leaf(6))
+    assert (again.path / "result.json").stat().st_mtime_ns == stamp
+    assert not (again.path / "scratch").exists()
+
+
 def test_a_torn_write_is_no_file_of_the_run(lab: Lab) -> None:
     draft = Draft(lab.root / f"{Leaf(5).id}.partial", Leaf(5))
     (draft.path / ".value.safetensors.123.tmp").write_bytes(b"half")

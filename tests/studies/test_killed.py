@@ -16,14 +16,15 @@ from etude.core.shelf import Shelf, differences
 
 pytestmark = pytest.mark.kill
 
-STUDY = """
-    run progress-report --preset quick --quiet -j 2
-    --train.data.corpus fable --train.data.corpus.stories 300 --train.data.tokenizer byte
-    --train.model.width 16 --train.model.heads 2 --train.model.feedforward 32 --train.model.context 32
-    --train.steps 300 --train.evaluate-every 100 --train.evaluate-tokens 1024 --train.model.dropout 0.1
-    --sizes 2,5 --codes 4 --infovae.steps 60 --fit-tokens 1024 --harm-tokens 1024
-    --sample Once.
-""".split()
+STUDY = " ".join(
+    (
+        "run progress-report --preset quick --quiet -j 2",
+        "--train.data.corpus fable --train.data.corpus.stories 300 --train.data.tokenizer byte",
+        "--train.model.width 16 --train.model.heads 2 --train.model.feedforward 32 --train.model.context 32",
+        "--train.steps 300 --train.evaluate-every 100 --train.evaluate-tokens 1024 --train.model.dropout 0.1",
+        "--sizes 2,5 --codes 4 --infovae.steps 60 --fit-tokens 1024 --harm-tokens 1024 --sample Once.",
+    )
+).split()
 
 
 def study(folder: Path) -> subprocess.Popen[bytes]:

@@ -20,7 +20,8 @@ from etude.cli.console import AsJson, RunsFolder, bytes_of, near, say, say_json
 from etude.cli.run import cores
 from etude.core.errors import EtudeError
 from etude.core.lab import Lab
-from etude.core.provenance import LIBRARIES, machine
+from etude.core.machine import machine
+from etude.core.provenance import LIBRARIES
 
 ENOUGH_MEMORY, ENOUGH_DISK = 4e9, 5e9
 """Bytes under which the demo is cramped."""

@@ -18,8 +18,8 @@ from etude.cli.subject import carry_out
 from etude.core.done import Done
 from etude.core.errors import DamagedError
 from etude.core.lab import Lab
+from etude.core.machine import machine
 from etude.core.progress import clock
-from etude.core.provenance import machine
 from etude.core.recipe import Estimate, Recipe
 from etude.core.run import Run
 from etude.core.shelf import Shelf

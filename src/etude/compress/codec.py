@@ -59,8 +59,9 @@ class Linear(Codec):
     def __init__(self, centre: Float[Tensor, " D"], down: Float[Tensor, "D R"], up: Float[Tensor, "R D"]) -> None:
         super().__init__()
         self.register_buffer("centre", centre)
-        self.register_buffer("down", down)
-        self.register_buffer("up", up)
+        # Laid out as they will be when they are read back: a product may differ in its last bit with the layout.
+        self.register_buffer("down", down.contiguous())
+        self.register_buffer("up", up.contiguous())
 
     def encode(self, x: Tensor) -> Tensor:
         return (x - self.get_buffer("centre")) @ self.get_buffer("down")

@@ -75,7 +75,9 @@ def _contexts(
     found = []
     for window in order:
         at = int(best[window])
-        pieces = [tokenizer.piece(int(t)) for t in tokens[window]]
+        # One token follows the last that foretells another; what follows that is padding.
+        text = tokens[window, : int(np.flatnonzero(np.isfinite(code[window]))[-1]) + 2]
+        pieces = [tokenizer.piece(int(t)) for t in text]
         found.append(
             {
                 "value": float(code[window, at]),

@@ -15,7 +15,8 @@ def principal_directions(
 ) -> tuple[Float64[Tensor, " D"], Float64[Tensor, "D D"], Float64[Tensor, " D"]]:
     """Return the mean, the directions of greatest variance in columns, and the variances, from the greatest down.
 
-    The covariance is gathered in float64 in pieces, so that the data are not copied whole.
+    The covariance is gathered in float64 in pieces, so that the data are not copied whole. A direction and its opposite
+    are as good; the one whose largest coordinate is positive is returned, so that every machine gives the same.
     """
     centre = data.mean(0, dtype=torch.float64)
     covariance = torch.zeros(data.shape[1], data.shape[1], dtype=torch.float64)
@@ -23,6 +24,8 @@ def principal_directions(
         away = piece.double() - centre
         covariance += away.T @ away
     variances, directions = torch.linalg.eigh(covariance / len(data))
+    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
+    directions = directions * largest.sign()
     return centre, directions.flip(1), variances.flip(0).clamp_min(0)
 
 
@@ -49,7 +52,9 @@ def as_vectors(site: str, value: Tensor) -> Float[Tensor, "B T M"]:
     if value.ndim == 4 and site.rpartition(".")[2] in ("q", "k", "v", "z", "q_rot", "k_rot"):
         return value.flatten(2)
     if value.ndim != 3 or value.shape[-1] == 1:
-        raise UsageError(f"{site} has shape {tuple(value.shape)}: there is no vector for each token to compress")
+        raise UsageError(
+            f"{site} has shape {tuple(value.shape)} and no vector for each token; choose a site such as L0.attn.out"
+        )
     return value
 
 

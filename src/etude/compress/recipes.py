@@ -21,7 +21,7 @@ class Record(Recipe, kind="record", does="etude.compress.work:record"):
     Attributes:
         of: the model.
         site: the activation.
-        tokens: how many positions, spread over the split.
+        tokens: how many positions, spread over the split; 0 all of it.
     """
 
     of: ModelRecipe
@@ -44,7 +44,7 @@ class Compress(Recipe, kind="compress", does="etude.compress.work:compress"):
         of: the model.
         site: the activation or weight that is compressed.
         method: how.
-        fit_tokens: positions of the training split that the compressor is fitted to (activations only).
+        fit_tokens: positions of the training split that the compressor is fitted to (activations only); 0 all of it.
         evaluate_tokens: tokens of the validation split that the harm is measured on; 0 all of it.
         seed: of whatever the method draws.
     """
@@ -64,6 +64,8 @@ class Compress(Recipe, kind="compress", does="etude.compress.work:compress"):
                 f" {self.site} is {'a weight' if weight else 'an activation'};"
                 f" choose a site such as {'L0.attn.W_O' if not weight else 'L0.attn.out'}, or another method"
             )
+        if weight and not Site(self.site).rpartition(".")[2].startswith("W_"):
+            raise UsageError(f"{self.site} is a weight but no matrix; choose one such as L0.attn.W_O")
 
     @property
     def recording(self) -> Record | None:
@@ -86,18 +88,18 @@ class Latents(Recipe, kind="latents", does="etude.compress.work:latents"):
         contexts: how many contexts at each end.
         reach: tokens shown on each side.
         most: greatest number of latents that are shown.
-        evaluate_tokens: tokens of the validation split that are searched.
+        evaluate_tokens: tokens of the validation split that are searched; 0 all of it.
     """
 
     of: Compress
-    contexts: int = 6
+    contexts: int = 4
     reach: int = 8
     most: int = 20
     evaluate_tokens: int = 16384
 
     def check(self) -> None:
         if Site(self.of.site).is_weight:
-            raise UsageError(f"{self.of.site} is a weight: it has no latents that respond to text; compress an activation")
+            raise UsageError(f"{self.of.site} is a weight, which has no latents; compress an activation")
 
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
         return (self.of, self.of.of, self.of.of.text)

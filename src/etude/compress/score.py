@@ -19,6 +19,9 @@ from etude.evals.statistics import paired, ratio
 from etude.models.decoder_model import DecoderModel
 from etude.text.batches import IGNORE, Examples
 
+ROUNDING = 1e-12
+"""What is left of float64 in a difference of sums over many tokens: a smaller share of the whole is no variance."""
+
 
 @dataclass
 class Explained:
@@ -47,7 +50,7 @@ class Explained:
         if self.sum is None:
             return None
         variance = self.total - float((self.sum**2).sum()) / self.count
-        return 1 - self.error / variance if variance > 0 else None
+        return 1 - self.error / variance if variance > ROUNDING * self.total else None
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Harm:
         clean: scores of the unharmed model.
         harmed: scores with the compressor in place.
         kl: [N] summed Kullback–Leibler divergence of each window, from the unharmed to the harmed predictions, nats.
-        explained: share of the variance of the activation (or of the weight's squares) that is kept.
+        explained: share of the variance of the activation (or of the weight's squares) that is kept, over the positions
+            that are scored.
     """
 
     clean: Scores
@@ -89,7 +93,7 @@ def harm(
     windows: np.ndarray,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Harm:
-    """Measure a model with a codec at a site against the model without it.
+    """Measure a model with a codec at a site against the model without it, both in the precision of their weights.
 
     Args:
         model: in evaluation mode.
@@ -100,10 +104,12 @@ def harm(
         progress: called with windows done and in all.
     """
     explained = Explained()
-    edit = _weight_edit(site, codec, explained) if Site(site).is_weight else _activation_edit(site, codec, explained)
     clean, harmed, divergence, done = [], [], [], 0
     device = next(model.parameters()).device
     for inputs, targets in batches(examples, windows, device, batch_for(examples.vocabulary, examples.context)):
+        scored = targets != IGNORE
+        weight = Site(site).is_weight
+        edit = _weight_edit(site, codec, explained) if weight else _activation_edit(site, codec, explained, scored)
         before = model(inputs)
         with model.tapped({site: edit}):
             after = model(inputs)
@@ -115,11 +121,11 @@ def harm(
     return Harm(joined(clean), joined(harmed), np.concatenate(divergence), explained.share)
 
 
-def _activation_edit(site: str, codec: Codec, explained: Explained) -> Callable[[Tensor], Tensor]:
+def _activation_edit(site: str, codec: Codec, explained: Explained, scored: Tensor) -> Callable[[Tensor], Tensor]:
     def edit(value: Tensor) -> Tensor:
         x = as_vectors(site, value)
         y = codec(x)
-        explained.add(x, y)
+        explained.add(x[scored], y[scored])
         return y.reshape(value.shape)
 
     return edit

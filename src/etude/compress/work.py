@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,11 @@ from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.core.seeds import stream
 from etude.core.site import Site, match
-from etude.evals.loss import batches, batch_for, chosen_windows
+from etude.evals.loss import batch_for, batches, chosen_windows
+from etude.models.decoder_model import DecoderModel
 from etude.models.load import load
 from etude.nn.look import look
-from etude.text.batches import IGNORE
+from etude.text.batches import IGNORE, Examples
 from etude.text.data import TextData
 
 CODEC = "codec.safetensors"
@@ -32,17 +33,15 @@ CODEC = "codec.safetensors"
 def record(recipe: Record, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
     """Record a site's activations on windows spread over the training split."""
     model, _ = load(inputs[recipe.of])
-    (site,) = _sites_named(recipe.site, model.sites())
+    (site,) = match(recipe.site, model.sites())
     data = TextData.open(inputs[recipe.of.text])
     examples = data.examples("train", recipe.of.context)
     windows = chosen_windows(examples, recipe.tokens)
-    rows: list[Tensor] = []
+    rows = []
     done = 0
-    for tokens, targets in batches(examples, windows, torch.device("cpu"), batch_for(data.vocabulary, examples.context)):
-        value = look(model, tokens, site)[site]
-        real = targets != IGNORE
-        rows.append(as_vectors(site, value)[real])
-        done += len(tokens)
+    for value, _, targets in _values(model, site, examples, windows):
+        rows.append(value[targets != IGNORE])
+        done += len(value)
         run.progress(done, len(windows), unit="windows")
     activations = torch.cat(rows)
     if not activations.isfinite().all():
@@ -52,24 +51,30 @@ def record(recipe: Record, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str
     return {"site": site, "tokens": len(activations), "width": activations.shape[1]}
 
 
-def _sites_named(text: str, sites: Mapping[Site, Any]) -> list[Site]:
-    found = match(text, sites)
-    if len(found) != 1:
-        raise UsageError(f"{text!r} means {len(found)} sites ({', '.join(found)}); name one")
-    return found
+def _values(
+    model: DecoderModel, site: Site, examples: Examples, windows: np.ndarray
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield a site's vectors [B, T, D] on the windows, with the tokens and the targets [B, T]."""
+    size = batch_for(examples.vocabulary, examples.context)
+    for tokens, targets in batches(examples, windows, next(model.parameters()).device, size):
+        yield as_vectors(site, look(model, tokens, site)[site]), tokens, targets
 
 
 def compress(recipe: Compress, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
     """Fit a compressor, put it at its site and measure the harm on the validation split."""
     model, _ = load(inputs[recipe.of])
-    (site,) = _sites_named(recipe.site, model.sites())
+    (site,) = match(recipe.site, model.sites())
     torch.manual_seed(stream(recipe.seed, "fit"))
     codec = recipe.method.fit(_fitted_to(recipe, site, model, inputs), stream(recipe.seed, "fit"), run)
     data = TextData.open(inputs[recipe.of.text])
     examples = data.examples("valid", recipe.of.context)
     windows = chosen_windows(examples, recipe.evaluate_tokens)
-    measured = harm(model, site, codec, examples, windows, lambda d, n: run.progress(d, n, unit="windows", note="scoring"))
-    save_file({name: tensor.contiguous() for name, tensor in codec.state_dict().items()}, run.path / CODEC)
+
+    def progress(done: int, total: int) -> None:
+        run.progress(done, total, unit="windows", note="scoring")
+
+    measured = harm(model, site, codec, examples, windows, progress)
+    save_file({name: tensor.contiguous().clone() for name, tensor in codec.state_dict().items()}, run.path / CODEC)
     run.save("windows.safetensors", {"loss": measured.harmed.loss, "kl": measured.kl, "count": measured.harmed.count})
     return {
         "site": str(site),
@@ -98,16 +103,17 @@ def latents(recipe: Latents, inputs: Mapping[Recipe, Run], run: Draft) -> dict[s
     squeezed = recipe.of
     model, tokenizer = load(inputs[squeezed.of])
     codec = load_codec(squeezed, inputs[squeezed])
-    if codec.cost().dimensions is None:
-        raise UsageError(f"{squeezed.method.name} has a discrete code; latents are the numbers of a continuous one")
-    data = TextData.open(inputs[squeezed.of.text])
-    examples = data.examples("valid", squeezed.of.context)
+    latent = codec.cost().dimensions
+    if not latent:
+        kind = "a discrete code" if latent is None else "no code"
+        raise UsageError(
+            f"{squeezed.method.name} has {kind}; latents are the numbers of a continuous one, as of infovae"
+        )
+    examples = TextData.open(inputs[squeezed.of.text]).examples("valid", squeezed.of.context)
     windows = chosen_windows(examples, recipe.evaluate_tokens)
     codes, texts = [], []
-    site = Site(squeezed.site)
-    for tokens, targets in batches(examples, windows, torch.device("cpu"), batch_for(data.vocabulary, examples.context)):
-        code = codec.encode(as_vectors(site, look(model, tokens, site)[site]).float())
-        codes.append(code.masked_fill((targets == IGNORE)[..., None], torch.nan))
+    for value, tokens, targets in _values(model, Site(squeezed.site), examples, windows):
+        codes.append(codec.encode(value.float()).masked_fill((targets == IGNORE)[..., None], torch.nan))
         texts.append(tokens)
     found = responses(torch.cat(codes).numpy(), torch.cat(texts).numpy(), recipe, tokenizer)
-    return {"latents": found, "of": len(np.atleast_1d(codes[0][0, 0])), "site": squeezed.site}
+    return {"latents": found, "of": latent, "site": squeezed.site}

@@ -201,13 +201,19 @@ class Draft:
         timing = {**result.pop("timing", {}), "seconds": round(time.monotonic() - self._started, 3)}
         write_json(self.path / "result.json", {**result, "timing": timing})
         write_json(self.path / "provenance.json", {**provenance, **self.notes})
-        shutil.rmtree(self.scratch)
-        names = sorted(p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file())
+        written = (p.relative_to(self.path) for p in self.path.rglob("*") if p.is_file())
+        names = sorted(p.as_posix() for p in written if p.parts[0] != self.scratch.name)
         files = {n: {"bytes": (self.path / n).stat().st_size, "sha256": sha256_of(self.path / n)} for n in names}
         write_json(self.path / MANIFEST, {"format": FORMAT, "files": files})
-        final = self.path.with_suffix("")
-        os.rename(self.path, final)
-        return Run(final)
+        return seal(self.path)
+
+
+def seal(partial: Path) -> Run:
+    """Turn a draft whose manifest is written into a run. Killed before this ends, it is done by whoever comes next."""
+    shutil.rmtree(partial / "scratch", ignore_errors=True)
+    final = partial.with_suffix("")
+    os.rename(partial, final)
+    return Run(final)
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -137,7 +137,7 @@ class Shelf:
         Run(partial).verify()
         os.rename(partial, target)
         shutil.rmtree(run.path)
-        for name in [name for name, held in self.names().items() if held == run.id]:
+        for name in [name for name, target_id in self.names().items() if target_id == run.id]:
             Shelf(folder).name(run, name)
             (self.root / "names" / name).unlink()
         return Run(target)

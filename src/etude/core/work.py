@@ -14,9 +14,10 @@ from pathlib import Path
 from etude.core.done import Done
 from etude.core.files import require_room
 from etude.core.locks import held
+from etude.core.machine import keep_freed_memory
 from etude.core.provenance import provenance
 from etude.core.recipe import Recipe, work_of
-from etude.core.run import MANIFEST, Draft, Run
+from etude.core.run import MANIFEST, Draft, Run, seal
 
 
 def make(
@@ -45,8 +46,12 @@ def make(
         require_room(root, recipe.estimate().disk_bytes, recipe.id)
         if final.exists():  # a folder of that name that is no run: moved or half-deleted by hand
             shutil.rmtree(final)
-        draft = Draft(root / f"{recipe.id}.partial", recipe)
+        partial = root / f"{recipe.id}.partial"
+        if (partial / MANIFEST).exists():  # the manifest is written last: all but the final step was done
+            return seal(partial)
+        draft = Draft(partial, recipe)
         use_threads(threads)
+        keep_freed_memory()
         result = work_of(recipe)(recipe, inputs, draft)
         return draft.finish(result, provenance(recipe, [run.id for run in inputs.runs()], threads))
 

@@ -11,7 +11,26 @@ from typing import Protocol
 import numpy as np
 from scipy import sparse
 
-from etude.text.batches import IGNORE
+from etude.text.batches import IGNORE, Examples
+
+_PAIRS = 1 << 22
+"""Pairs counted at once, to bound memory."""
+
+
+def count_pairs(examples: Examples) -> sparse.csr_array:
+    """Return how often each token [V] is followed by each [V] among what a model of these samples learns to predict.
+
+    So no pair runs from one opening into the next, and the first token of an opening counts as following the separator.
+    """
+    shape = (examples.vocabulary, examples.vocabulary)
+    counts = sparse.csr_array(shape, dtype=np.float64)
+    batch = max(1, _PAIRS // examples.context)
+    for start in range(0, len(examples), batch):
+        before, targets = examples.batch(np.arange(start, min(start + batch, len(examples))))
+        there = targets != IGNORE
+        found = sparse.csr_array((np.ones(there.sum()), (before[there], targets[there])), shape=shape)
+        counts = sparse.csr_array(counts + found)
+    return counts
 
 
 class Baseline(Protocol):
@@ -44,13 +63,14 @@ class Uniform:
 
 
 class Unigram:
-    """Token frequencies of the training split, with one added to each count (Laplace) so that none is impossible."""
+    """Token frequencies of the training split, with one added to each count (Laplace) so that none is impossible.
 
-    def __init__(self, tokens: np.ndarray, vocabulary: int) -> None:
-        counts = np.zeros(vocabulary)
-        for start in range(0, len(tokens), 1 << 22):
-            counts += np.bincount(tokens[start : start + (1 << 22)], minlength=vocabulary)
-        self.probability = (counts + 1) / (counts.sum() + vocabulary)
+    Args:
+        counts: [V] how often each token is predicted.
+    """
+
+    def __init__(self, counts: np.ndarray) -> None:
+        self.probability = (counts + 1) / (counts.sum() + len(counts))
 
     def log_probability(self, before: np.ndarray, token: np.ndarray) -> np.ndarray:
         return np.log(self.probability[token])
@@ -64,21 +84,15 @@ class Bigram:
 
     p(w | v) = max(c(v, w) - d, 0) / c(v) + d · N1+(v) / c(v) · p(w), where p(w) is the unigram and N1+(v) the number of
     kinds of token seen after v. The discount is d = n1 / (n1 + 2 n2), from the numbers of pairs seen once and twice.
+    After a token that was never seen it is the unigram.
 
     Args:
-        tokens: [N] the training split, in order.
-        vocabulary: V.
+        counts: [V, V] from `count_pairs`.
     """
 
-    def __init__(self, tokens: np.ndarray, vocabulary: int) -> None:
-        self.unigram = Unigram(tokens, vocabulary)
-        shape = (vocabulary, vocabulary)
-        counts = sparse.csr_array(shape, dtype=np.float64)
-        for start in range(0, len(tokens) - 1, 1 << 22):
-            piece = np.asarray(tokens[start : start + (1 << 22) + 1], np.int64)
-            counts = counts + sparse.csr_array((np.ones(len(piece) - 1), (piece[:-1], piece[1:])), shape=shape)
-        counts.sum_duplicates()
+    def __init__(self, counts: sparse.csr_array) -> None:
         self.counts = counts
+        self.unigram = Unigram(np.asarray(counts.sum(axis=0)).ravel())
         once, twice = int((counts.data == 1).sum()), int((counts.data == 2).sum())
         self.discount = once / (once + 2 * twice) if once else 0.5
         self.after = np.asarray(counts.sum(axis=1)).ravel()

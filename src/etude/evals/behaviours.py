@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from etude.core.errors import UsageError
 from etude.models.decoder_model import DecoderModel
 from etude.nn.look import look
 
@@ -41,7 +42,15 @@ def repeats(n: int, length: int, vocabulary: int, seed: int) -> Repeats:
         seed: of the draw.
 
     Periods are uniform from T // 4 to T // 2, and at most the vocabulary.
+
+    Raises:
+        UsageError: there is no room to repeat anything.
     """
+    if length < 4 or vocabulary < 2:
+        raise UsageError(
+            f"{length} positions and {vocabulary} tokens leave nothing to repeat: heads are scored on models with a"
+            " context of at least 4 and a vocabulary of at least 2"
+        )
     draw = np.random.Generator(np.random.PCG64(seed))
     low, high = max(2, length // 4), max(2, length // 2)
     period = np.minimum(draw.integers(low, high + 1, n), vocabulary)
@@ -51,14 +60,17 @@ def repeats(n: int, length: int, vocabulary: int, seed: int) -> Repeats:
 
 @dataclass(frozen=True)
 class HeadScores:
-    """Mean attention of each head, per sequence, at the positions of the second period and later.
+    """Mean attention of each head, per sequence, at the positions of the second period.
+
+    There the present token has occurred once before, so there is one place to look back to. Later there are several,
+    and a head that divides its attention between them would seem worse at what it does.
 
     Attributes:
         previous: [N, L, H] attention to the position just before.
         induction: [N, L, H] attention to the position after the last occurrence of the present token.
         first: [N, L, H] attention to the first position.
         chance: [N] what attention spread evenly over all visible positions would score.
-        repeated_loss: [N] mean cross-entropy in nats where the answer has been seen.
+        repeated_loss: [N] mean cross-entropy in nats where the answer has been seen, from the second period on.
         fresh_loss: [N] the same in the first period, where it cannot be known.
     """
 
@@ -91,15 +103,16 @@ def _scores_of(model: DecoderModel, tokens: Tensor, period: Tensor) -> tuple[np.
     patterns = torch.stack([value for site, value in seen.items() if site != "logits"], 1)  # [B, L, H, T, T]
     length = tokens.shape[1]
     query = torch.arange(length, device=device)
-    later = (query[None] >= period[:, None]).double()  # [B, T]: the present token has been seen a period ago
+    later = (query >= period[:, None]).double()  # [B, T]: the present token has been seen a period ago
+    second = later * (query < 2 * period[:, None])  # and no earlier
 
     def attention_to(source: Tensor) -> np.ndarray:
         index = source.clamp(0, length - 1)[:, None, None, :, None].expand(*patterns.shape[:-1], 1)
         at = patterns.gather(-1, index).squeeze(-1).double()
-        return ((at * later[:, None, None]).sum(-1) / later.sum(-1)[:, None, None]).cpu().numpy()
+        return ((at * second[:, None, None]).sum(-1) / second.sum(-1)[:, None, None]).cpu().numpy()
 
     rows = query.expand(len(tokens), -1)
-    even = (later / (query + 1)).sum(-1) / later.sum(-1)
+    even = (second / (query + 1)).sum(-1) / second.sum(-1)
     logp = log_softmax(logits[:, :-1].double(), -1)
     loss = -logp.gather(-1, tokens[:, 1:, None]).squeeze(-1)  # [B, T-1]: of predicting position t + 1 at t
     known = later[:, :-1]

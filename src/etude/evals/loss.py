@@ -74,7 +74,9 @@ def chosen_windows(examples: Examples, tokens: int) -> np.ndarray:
     return np.linspace(0, len(examples) - 1, wanted).round().astype(np.int64)
 
 
-def batches(examples: Examples, windows: np.ndarray, device: torch.device, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(
+    examples: Examples, windows: np.ndarray, device: torch.device, batch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield inputs and targets [B, T] of the windows, in order."""
     for start in range(0, len(windows), batch):
         inputs, targets = examples.batch(windows[start : start + batch])

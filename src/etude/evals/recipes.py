@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.models.recipes import ModelRecipe
 from etude.text.recipes import Tokens
@@ -23,6 +24,11 @@ class Baselines(Recipe, kind="baselines", does="etude.evals.work:baselines"):
     context: int = 128
     evaluate_tokens: int = 65536
 
+    def check(self) -> None:
+        for name, least in {"context": 1, "evaluate_tokens": 0}.items():
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} = {getattr(self, name)} is too small: it is {least} or more")
+
 
 @dataclass(frozen=True)
 class Heads(Recipe, kind="heads", does="etude.evals.work:heads"):
@@ -37,3 +43,7 @@ class Heads(Recipe, kind="heads", does="etude.evals.work:heads"):
     of: ModelRecipe
     sequences: int = 128
     seed: int = 0
+
+    def check(self) -> None:
+        if self.sequences < 1:
+            raise UsageError(f"sequences = {self.sequences} is too small: it is 1 or more")

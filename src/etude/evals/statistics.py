@@ -7,9 +7,6 @@ from typing import Any
 
 import numpy as np
 
-Z95 = 1.959963984540054
-"""Standard normal quantile of a two-sided 95% interval."""
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -19,7 +16,8 @@ class Estimate:
         mean: the estimate.
         low: lower end.
         high: upper end.
-        n: how many independent units (windows) it rests on.
+        n: how many independent units (windows) it rests on. One unit says nothing of its spread, and the interval is
+            then the estimate alone: it excludes nothing.
     """
 
     mean: float
@@ -38,7 +36,7 @@ class Estimate:
     @property
     def excludes_zero(self) -> bool:
         """Whether the interval lies on one side of 0."""
-        return self.low > 0 or self.high < 0
+        return self.n > 1 and (self.low > 0 or self.high < 0)
 
 
 def ratio(sums: np.ndarray, counts: np.ndarray) -> Estimate:
@@ -46,22 +44,30 @@ def ratio(sums: np.ndarray, counts: np.ndarray) -> Estimate:
 
     Tokens of one window depend on each other; windows are taken as independent, which neighbouring windows of one
     document are only nearly. The standard error is the delta method's for a ratio of means (Cochran 1977, section
-    2.11).
+    2.11), and the interval Student's, so that a few windows do not look like many.
 
     Args:
         sums: [N] sum of the quantity over each window's tokens.
-        counts: [N] tokens of each window.
+        counts: [N] tokens of each window. Windows without any are left out.
+
+    Raises:
+        ValueError: no window has a token.
     """
     sums, counts = np.asarray(sums, np.float64), np.asarray(counts, np.float64)
     used = counts > 0
     sums, counts = sums[used], counts[used]
     n = len(sums)
+    if not n:
+        raise ValueError("a mean over no tokens at all")
     mean = float(sums.sum() / counts.sum())
     if n < 2:
         return Estimate(mean, mean, mean, n)
     residual = sums - mean * counts
+    from scipy.special import stdtrit  # here, because studies import this module to plan, and plans are quick
+
     error = float(np.sqrt(np.mean(residual**2) / (n - 1)) / counts.mean())
-    return Estimate(mean, mean - Z95 * error, mean + Z95 * error, n)
+    reach = float(stdtrit(n - 1, 0.975)) * error
+    return Estimate(mean, mean - reach, mean + reach, n)
 
 
 def paired(a: np.ndarray, b: np.ndarray, counts: np.ndarray) -> Estimate:

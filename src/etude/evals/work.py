@@ -10,7 +10,7 @@ import numpy as np
 from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.core.seeds import stream
-from etude.evals.baselines import Baseline, Bigram, Unigram, Uniform, score_baseline
+from etude.evals.baselines import Baseline, Bigram, Uniform, count_pairs, score_baseline
 from etude.evals.behaviours import HeadScores, head_scores, repeats
 from etude.evals.loss import bits_per_byte, chosen_windows
 from etude.evals.recipes import Baselines, Heads
@@ -26,12 +26,8 @@ def baselines(recipe: Baselines, inputs: Mapping[Recipe, Run], run: Draft) -> di
     examples = data.examples("valid", recipe.context)
     windows = chosen_windows(examples, recipe.evaluate_tokens)
     before, targets = examples.batch(windows)
-    tokens = data.store("train").tokens
-    models: dict[str, Baseline] = {
-        "uniform": Uniform(data.vocabulary),
-        "unigram": Unigram(tokens, data.vocabulary),
-        "bigram": Bigram(tokens, data.vocabulary),
-    }
+    bigram = Bigram(count_pairs(data.examples("train", recipe.context)))
+    models: dict[str, Baseline] = {"uniform": Uniform(data.vocabulary), "unigram": bigram.unigram, "bigram": bigram}
     count = (targets != IGNORE).sum(1)
     found: dict[str, Any] = {}
     for name, model in models.items():

@@ -24,3 +24,6 @@ class Patterns(Recipe, kind="patterns", does="etude.interp.work:patterns"):
     def check(self) -> None:
         if not self.text.strip():
             raise UsageError('the text is empty; give one with --text "…"')
+        wrong = next((c for c in self.text if "\ud800" <= c <= "\udfff"), None)
+        if wrong is not None:  # what a shell hands over for a byte that it cannot read
+            raise UsageError(f"the text has {wrong!r}, which is not UTF-8; give --text in UTF-8")

@@ -74,7 +74,9 @@ class ProgressReport(Study):
 
     def check(self) -> None:
         if self.train.model.feedforward == 0:
-            raise UsageError("train.model.feedforward = 0: the study needs a decoder with feed-forward layers to compare")
+            raise UsageError(
+                "train.model.feedforward = 0: the study needs a decoder with feed-forward layers to compare"
+            )
         if self.shown not in self.sizes:
             raise UsageError(f"shown = {self.shown} is not among the sizes {self.sizes}; choose one of them")
 
@@ -84,8 +86,12 @@ class ProgressReport(Study):
         if self.epochs and self.train.data not in done:
             return [self.train.data]
         models = self.models(done)
-        # The longest first, so that no core waits for it at the end.
-        asked: list[Recipe] = [self.train.data, *sorted(models.values(), key=lambda m: -m.estimate().flops), self.baselines]
+        # So that no core waits for the longest at the end.
+        asked: list[Recipe] = [
+            self.train.data,
+            *sorted(models.values(), key=lambda m: -m.estimate().flops),
+            self.baselines,
+        ]
         asked += [Heads(model) for model in models.values()]
         for model in self.compressed(done).values():
             asked += [Patterns(model, self.sample), *self.compressions(model), *self.latents(model)]
@@ -132,7 +138,9 @@ class ProgressReport(Study):
                 sized = (replace(self.infovae, latent=size), Pca(size), Random(size))
                 found += [replace(at, method=method) for method in sized]
                 found.append(replace(at, site=weight, method=Svd(size)))
-            found += [replace(at, method=method) for method in (*(Kmeans(codes) for codes in self.codes), Mean(), Zero())]
+            found += [
+                replace(at, method=method) for method in (*(Kmeans(codes) for codes in self.codes), Mean(), Zero())
+            ]
         return found
 
     def latents(self, model: Train) -> list[Latents]:

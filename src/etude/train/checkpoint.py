@@ -19,6 +19,8 @@ from etude.core.files import read_json, replacing, sha256_of, write_json
 KEPT = 2
 """Checkpoints that stand at once: the newest, and one to fall back on if that is damaged."""
 
+_NAME = "checkpoint-"
+
 
 @dataclass
 class State:
@@ -51,17 +53,24 @@ class State:
 
 
 def save_state(folder: Path, step: int, state: State) -> Path:
-    """Write a checkpoint in one step and drop those older than the last `KEPT`."""
-    path = folder / f"checkpoint-{step:09d}.safetensors"
+    """Write a checkpoint in one step and drop those older than the last `KEPT`. One process writes into a folder."""
+    path = folder / f"{_NAME}{step:09d}.safetensors"
     tensors = {name: tensor.detach().contiguous() for name, tensor in state.tensors.items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"values": json.dumps(state.values)})
         digest = sha256_of(temporary)
-    write_json(path.with_suffix(".json"), {"step": step, "sha256": digest})
-    for old in sorted(folder.glob("checkpoint-*.json"))[:-KEPT]:
-        old.unlink()
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    write_json(path.with_suffix(".json"), {"sha256": digest})
+    for torn in folder.glob(f".{_NAME}*.tmp"):  # a process that was killed was writing it
+        torn.unlink()
+    for old in saved_steps(folder)[:-KEPT]:
+        for ending in (".json", ".safetensors"):
+            (folder / f"{_NAME}{old:09d}{ending}").unlink(missing_ok=True)
     return path
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """Return the steps of the checkpoints in a folder, from the first to the last, whole or not."""
+    return sorted(int(note.stem.removeprefix(_NAME)) for note in folder.glob(f"{_NAME}*.json"))
 
 
 def load_state(path: Path) -> State:
@@ -71,8 +80,9 @@ def load_state(path: Path) -> State:
         DamagedError: it is missing, cut short or changed.
     """
     note = read_json(path.with_suffix(".json"))
-    if not path.exists() or sha256_of(path) != note["sha256"]:
-        raise DamagedError(f"{path} is damaged: its hash is not the one that was written; an older one is used")
+    wanted = note.get("sha256") if isinstance(note, dict) else None
+    if not path.exists() or sha256_of(path) != wanted:
+        raise DamagedError(f"{path} is damaged: its hash is not the one that was written; remove it and go on")
     with safe_open(path, framework="pt") as file:
         values = json.loads(file.metadata()["values"])
         return State({name: file.get_tensor(name) for name in file.keys()}, values)  # noqa: SIM118 (no dict)
@@ -85,9 +95,9 @@ def latest(folder: Path, say: Callable[[str], None]) -> tuple[int, State] | None
         folder: where they stand.
         say: takes one line when a damaged one is passed over.
     """
-    for note in sorted(folder.glob("checkpoint-*.json"), reverse=True):
+    for step in reversed(saved_steps(folder)):
         try:
-            return int(read_json(note)["step"]), load_state(note.with_suffix(".safetensors"))
-        except DamagedError as error:
-            say(str(error))
+            return step, load_state(folder / f"{_NAME}{step:09d}.safetensors")
+        except DamagedError:
+            say(f"the checkpoint of step {step} was damaged and passed over")
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
@@ -13,9 +14,9 @@ from typing import Any, Protocol
 
 from etude.core.errors import DivergedError, Interrupted
 from etude.core.run import Draft
-from etude.train.checkpoint import State, latest, save_state
+from etude.train.checkpoint import State, latest, save_state, saved_steps
 
-SAVE_SECONDS = 20.0
+SAVE_SECONDS = float(os.environ.get("ETUDE_SAVE_SECONDS") or 20.0)
 """Seconds between checkpoints. When they are written changes no result, so it is no part of a recipe."""
 
 
@@ -60,35 +61,40 @@ def advance(
         log_every: steps between rows of the record; the last step is always logged.
         evaluate: called with the number of steps taken; what it returns joins that row.
         evaluate_every: steps between evaluations; 0 evaluates before the first step and after the last only.
-        keep: called with the number of steps taken, to keep something for good.
+        keep: called with the number of steps taken, to keep something for good; after a kill it may be called again
+            for the same step.
         keep_every: steps between calls of `keep`; 0 never.
         per_step: units (tokens) in a step, for the rate in the record.
         save_seconds: least time between checkpoints; saving never takes more than a twentieth of the time.
 
     Raises:
-        DivergedError: the loss is not finite.
+        DivergedError: the loss, or another value to be logged, is not finite.
         Interrupted: the person stopped it, after a checkpoint was written.
     """
-    found = latest(run.scratch, say=lambda text: run.note(damaged_checkpoint=text))
+    damaged: list[str] = []
+    found = latest(run.scratch, say=damaged.append)
+    if damaged:
+        run.note(damaged_checkpoints=damaged)
     taken, row = 0, {}
     if found:
         taken, row = found[0], found[1].values.pop("row")
         stepper.load(found[1])
-    saved = taken
-    run.keep_rows(lambda old: 0 < taken and old["step"] <= taken)
+    run.keep_rows(lambda old: taken > 0 and old["step"] <= taken)
     since, at = time.monotonic(), taken
 
     def note_down() -> None:
-        """Evaluate, log and keep what is due after a step."""
+        """Evaluate, keep and log what is due after a step. The row comes last: where it stands, the rest was done."""
         nonlocal since, at
+        seconds = max(time.monotonic() - since, 1e-9)  # of stepping alone: what follows is not in the rate
         scored = evaluate(taken) if evaluate and (taken in (0, steps) or _at(taken, evaluate_every)) else {}
+        _require_finite(scored, taken, run, since=taken)
+        if keep and taken and _at(taken, keep_every):
+            keep(taken)
         if scored or taken == steps or (taken and _at(taken, log_every)):
-            seconds = max(time.monotonic() - since, 1e-9)
-            speed = {"timing": {"per_second": round((taken - at) * (per_step or 1.0) / seconds, 1)}} if taken > at else {}
+            rate = (taken - at) * (per_step or 1.0) / seconds
+            speed = {"timing": {"per_second": round(rate, 1)}} if taken > at else {}
             run.log(step=taken, **row, **scored, **speed)
             since, at = time.monotonic(), taken
-        if keep and _at(taken, keep_every):
-            keep(taken)
 
     if not any(old["step"] == taken for old in run.rows()):
         note_down()  # the first row; or, resumed, the row that a kill cut off after its checkpoint was written
@@ -97,13 +103,13 @@ def advance(
         while taken < steps:
             row = stepper.step(taken)
             taken += 1
-            _require_finite(row, taken, saved, run)
+            _require_finite(row, taken, run, since=taken - 1)
             run.progress(taken, steps, note=f"loss {row['loss']:.3f}" if "loss" in row else "")
             if stopped() or time.monotonic() >= next_save:
                 # Before evaluating: an evaluation that dies must not cost the training before it.
                 began, state = time.monotonic(), stepper.state()
                 save_state(run.scratch, taken, State(state.tensors, {**state.values, "row": row}))
-                saved, cost = taken, time.monotonic() - began
+                cost = time.monotonic() - began
                 next_save = time.monotonic() + max(save_seconds, 20 * cost)
             if stopped():
                 raise Interrupted(f"stopped after step {taken} of {steps}; run the same command again to go on")
@@ -114,14 +120,18 @@ def _at(taken: int, every: int) -> bool:
     return every > 0 and taken % every == 0
 
 
-def _require_finite(row: dict[str, float], taken: int, saved: int, run: Draft) -> None:
-    bad = [name for name, value in row.items() if not math.isfinite(value)]
-    if bad:
-        good = f"the last good checkpoint is step {saved}, in {run.scratch}" if saved else "no checkpoint was due yet"
-        raise DivergedError(
-            f"{bad[0]} is {row[bad[0]]} at step {taken}; {good}."
-            " Try a lower peak learning rate, a longer warm-up, or stronger clipping"
-        )
+def _require_finite(row: dict[str, Any], taken: int, run: Draft, *, since: int) -> None:
+    """Raise DivergedError where a value is not finite. The weights after step `since` gave the values, so they are not
+    good either: a checkpoint of them, or of later ones, is no remedy."""
+    bad = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+    if not bad:
+        return
+    steps = [step for step in saved_steps(run.scratch) if step < since]
+    kept = f"the last good checkpoint is step {steps[-1]}, in {run.scratch}" if steps else "no good checkpoint yet"
+    raise DivergedError(
+        f"{bad[0]} is {row[bad[0]]} at step {taken}; {kept}."
+        " Try a lower peak learning rate, a longer warm-up, or stronger clipping"
+    )
 
 
 @contextmanager

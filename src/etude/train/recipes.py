@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
 from etude.core.errors import UsageError
+from etude.core.machine import multiplies_bf16
 from etude.core.recipe import Estimate, Recipe
 from etude.core.run import Run
-from etude.core.spec import cosmetic
+from etude.core.spec import AUTO, cosmetic
 from etude.models.decoder import Decoder
 from etude.models.recipes import ModelRecipe
 from etude.text.recipes import Tokens
@@ -34,7 +35,8 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
         accumulate: parts that a batch is taken in, to save memory; the gradient is the same.
         steps: how many steps.
         clip: greatest norm of the gradient; 0 does not clip.
-        precision: `fp32`, or `bf16` matrix products with fp32 weights.
+        precision: `fp32`; `bf16` matrix products with fp32 weights; or `auto`, which is bf16 where the machine
+            multiplies it natively.
         evaluate_every: steps between evaluations on the validation split; 0 only before and after.
         evaluate_tokens: tokens of the validation split that each evaluation reads; 0 all of it.
         keep_every: steps between checkpoints that are kept for good; 0 keeps none but the last.
@@ -52,7 +54,7 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
     accumulate: int = 1
     steps: int = 1000
     clip: float = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
     evaluate_every: int = 250
     evaluate_tokens: int = 65536
     keep_every: int = 0
@@ -61,8 +63,10 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
     recompute: bool = False
 
     def check(self) -> None:
-        if self.steps < 0 or self.batch < 1 or self.accumulate < 1:
-            raise UsageError(f"steps {self.steps}, batch {self.batch}, accumulate {self.accumulate}: each must be over 0")
+        for name in ("steps", "batch", "accumulate", "clip", "evaluate_every", "evaluate_tokens", "keep_every"):
+            least = 1 if name in ("batch", "accumulate") else 0
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} = {getattr(self, name)} is too small: it is {least} or more")
         if self.batch % self.accumulate:
             raise UsageError(f"a batch of {self.batch} does not divide into {self.accumulate} parts; choose a divisor")
         if self.data.openings and self.data.openings > self.model.context:
@@ -70,6 +74,12 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
                 f"samples of {self.data.openings} tokens do not fit a context of {self.model.context};"
                 f" set --model.context {self.data.openings} or more"
             )
+
+    def settle(self) -> Self:
+        if self.precision != AUTO:
+            return self
+        native = multiplies_bf16() if self.device == "cpu" else self.device.startswith("cuda")
+        return replace(self, precision="bf16" if native else "fp32")
 
     @property
     def text(self) -> Tokens:
@@ -89,7 +99,8 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
         parameters = self.model.parameters(vocabulary)
         forward = self.model.flops_per_token(vocabulary, self.context)
         kept = 1 + (self.steps // self.keep_every if self.keep_every else 0)
-        return Estimate(parameters, 3.0 * forward * self.tokens, disk_bytes=4 * parameters * (6 + kept))
+        # Two checkpoints stand while a third is written, each with the weights and their two moments.
+        return Estimate(parameters, 3.0 * forward * self.tokens, disk_bytes=4 * parameters * (9 + kept))
 
 
 @dataclass(frozen=True)

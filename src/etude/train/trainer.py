@@ -29,7 +29,6 @@ class Trainer:
         self.optimiser = recipe.optimiser.build(model)
         self.sampler = Sampler(len(examples), recipe.batch, stream(recipe.seed, "order"))
         self.flops_per_token = flops_per_token
-        torch.manual_seed(stream(recipe.seed, "dropout"))
 
     def step(self, number: int) -> dict[str, float]:
         """Take one step: gradient of the batch's mean loss, clipped; then the optimiser at the schedule's rate."""
@@ -39,6 +38,8 @@ class Trainer:
         rate = recipe.schedule.rate(number, recipe.steps, recipe.model.width)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+        # What dropout drops follows from the step's number alone, on every device, whatever else drew random numbers.
+        torch.manual_seed(stream(recipe.seed, "dropout", number))
         self.model.train()
         self.optimiser.zero_grad(set_to_none=True)
         loss, right = 0.0, 0
@@ -66,16 +67,9 @@ class Trainer:
         return self.examples.batch(self.sampler.indices(number))
 
     def state(self) -> State:
-        """Return weights, optimiser state and the random number generators."""
-        state = State.of(self.optimiser, model=self.model)
-        state.tensors["random.cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            state.tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        return state
+        """Return weights and optimiser state. The schedule, the batches and dropout follow from a step's number."""
+        return State.of(self.optimiser, model=self.model)
 
     def load(self, state: State) -> None:
         """Go back to a state."""
         state.load_into(self.optimiser, model=self.model)
-        torch.set_rng_state(state.tensors["random.cpu"])
-        if "random.cuda" in state.tensors and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state.tensors["random.cuda"], self.device)

@@ -13,7 +13,8 @@ from etude.core.run import Draft, Run
 from etude.core.seeds import stream
 from etude.evals.loss import Scores, chosen_windows, score
 from etude.models.decoder_model import DecoderModel
-from etude.models.saved import WEIGHTS, load_model, save_model
+from etude.models.load import load
+from etude.models.saved import SHAPE, WEIGHTS, load_model, save_model
 from etude.nn.precision import device_named
 from etude.text.data import TextData
 from etude.train.loop import advance
@@ -28,7 +29,7 @@ def train(recipe: Train, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, 
     model = new_model(recipe, data)
     model.recompute = recipe.recompute
     examples, held_out = data.examples("train", recipe.model.context), data.examples("valid", recipe.model.context)
-    forward = recipe.model.flops_per_token(data.vocabulary, examples.context)
+    forward = float(recipe.model.flops_per_token(data.vocabulary, examples.context))
     windows = chosen_windows(held_out, recipe.evaluate_tokens)
 
     def evaluate(taken: int) -> dict[str, Any]:
@@ -91,15 +92,17 @@ def at(recipe: At, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
         UsageError: the training kept no model at that step.
     """
     trained, data = inputs[recipe.of], TextData.open(inputs[recipe.of.data])
-    kept = sorted(int(Path(name).parent.name) for name in trained.files if name.endswith(f"/{WEIGHTS}"))
+    kept = {int(Path(name).parent.name) for name in trained.files if name.endswith(f"/{WEIGHTS}")}
     if recipe.step == 0:
         model = new_model(recipe.of, data)
     elif recipe.step == recipe.of.steps:
-        model = load_model(trained.file(WEIGHTS).parent)
+        model, _ = load(trained)
     elif recipe.step in kept:
-        model = load_model(trained.file(f"steps/{recipe.step:09d}/{WEIGHTS}").parent)
+        folder = kept_folder(Path(), recipe.step)
+        trained.file(f"{folder.as_posix()}/{SHAPE}")
+        model = load_model(trained.file(f"{folder.as_posix()}/{WEIGHTS}").parent)
     else:
-        listed = ", ".join(map(str, [0, *kept, recipe.of.steps]))
+        listed = ", ".join(map(str, sorted({0, *kept, recipe.of.steps})))
         raise UsageError(f"{trained.id} kept no model at step {recipe.step}; it has: {listed} (see --keep-every)")
     save_model(model, run.path)
     data.tokenizer.save(run.path)

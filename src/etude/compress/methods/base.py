@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from etude.core.errors import UsageError
 from etude.core.family import Member
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ class Method(Member):
 
     target: ClassVar[Literal["activation", "weight"]] = "activation"
     sized: ClassVar[str] = ""
+
+    def check(self) -> None:
+        """Refuse a size under 1. A member that overrides this calls it."""
+        if self.sized and self.size < 1:
+            raise UsageError(f"{self.name}.{self.sized} = {self.size} is too small: it is 1 or more")
 
     @abstractmethod
     def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:

@@ -46,10 +46,16 @@ class Infovae(Method):
     sized: ClassVar[str] = "latent"
 
     def check(self) -> None:
-        if self.prior < 0 or self.bandwidth <= 0 or self.rate <= 0:
+        super().check()
+        if self.prior < 0 or self.bandwidth <= 0 or self.rate <= 0 or self.hidden <= 0:
             raise UsageError(
-                f"infovae prior {self.prior}, bandwidth {self.bandwidth}, rate {self.rate}: the first may be 0, no less;"
-                " the others must be over 0"
+                f"infovae prior {self.prior}, bandwidth {self.bandwidth}, rate {self.rate}, hidden {self.hidden}:"
+                " the first may be 0, no less; the others must be over 0"
+            )
+        if self.steps < 0 or self.batch < 2:
+            raise UsageError(
+                f"infovae steps {self.steps}, batch {self.batch}: the steps may be 0, no less; the batch is 2 or more,"
+                " since the prior is compared with pairs"
             )
 
     def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:
@@ -64,4 +70,4 @@ class Infovae(Method):
 
         codec = Autoencoder(tensors["read.W"].shape[0], self.latent, tensors["encode_in.W"].shape[1])
         codec.load_state_dict(dict(tensors))
-        return codec
+        return codec.requires_grad_(False)

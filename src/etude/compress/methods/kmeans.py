@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from etude.compress.methods.base import Method
+from etude.core.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +30,11 @@ class Kmeans(Method):
 
     sized: ClassVar[str] = "codes"
 
+    def check(self) -> None:
+        super().check()
+        if self.iterations < 1:
+            raise UsageError(f"kmeans.iterations = {self.iterations} is too few: it is 1 or more")
+
     def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:
         import warnings
 
@@ -40,7 +46,8 @@ class Kmeans(Method):
         from etude.compress.linear import require_size
 
         require_size(self.codes, len(data), "kmeans.codes", of="recorded tokens")
-        fitted = KMeans(self.codes, n_init=1, max_iter=self.iterations, random_state=seed % 2**32)
+        # One start: `n_init` is an int or "auto", which scikit-learn's own annotation does not say.
+        fitted = KMeans(self.codes, n_init=cast(Any, 1), max_iter=self.iterations, random_state=seed % 2**32)
         with warnings.catch_warnings():
             # Fewer distinct activations than codes leaves codes unused: their frequency, 0, says so in the result.
             warnings.simplefilter("ignore", ConvergenceWarning)

@@ -56,7 +56,11 @@ def comparisons(study: ProgressReport, done: Mapping[Recipe, Run]) -> list[dict[
     pairs.append(("with feed-forward", "attention-only"))
 
     def windows(name: str) -> dict[str, Any]:
-        return done[models[name]].tensors("validation.safetensors") if name in models else base.tensors(f"{name}.safetensors")
+        return (
+            done[models[name]].tensors("validation.safetensors")
+            if name in models
+            else base.tensors(f"{name}.safetensors")
+        )
 
     rows = []
     for one, other in pairs:

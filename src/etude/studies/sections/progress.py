@@ -93,8 +93,8 @@ def _shape(study: ProgressReport, done: Mapping[Recipe, Run]) -> Text:
         Value(run.result["tokens"], run=run.id),
         " tokens in all, ",
         Value(run.result["epochs"], run=run.id, digits=2),
-        " passes. The one-layer model is attention-only: the control for circuits that take two layers. Each was trained"
-        " once, from one seed: intervals are over text, not over trainings.",
+        " passes. The one-layer model is attention-only, the control for circuits that take two layers. Each was"
+        " trained once, from one seed: intervals are over text, not over trainings.",
     )
 
 
@@ -143,7 +143,11 @@ def _compression(study: ProgressReport, done: Mapping[Recipe, Run]) -> Section:
     for name, model in study.compressed(done).items():
         rows = compression(study, name, model, done)
         charts = [_squeeze_chart(site, [r for r in rows if r["component"] == site]) for site in study.sites(model)]
-        blocks = (_kept_table(study, name, model, done), *charts, Details("All compressions of this model", (_table(rows),)))
+        blocks = (
+            _kept_table(study, name, model, done),
+            *charts,
+            Details("All compressions of this model", (_table(rows),)),
+        )
         sections.append(Section(capital(called(name)), blocks))
     return Section(
         "How far the components compress",
@@ -226,12 +230,22 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         )
         for r in rows
     )
-    columns = ("site", "method", "size", "bits a token", "parameters", "rise (nats)", "KL (nats)", "accuracy", "explained")
+    columns = (
+        "site",
+        "method",
+        "size",
+        "bits a token",
+        "parameters",
+        "rise (nats)",
+        "KL (nats)",
+        "accuracy",
+        "explained",
+    )
     return Table(
         columns,
         cells,
-        caption="Bits: 32 for each continuous number; for k-means the entropy of its codes. KL: from the unharmed model."
-        " Explained: share of the variance about the mean that is kept (for SVD, of the weight's squares).",
+        caption="Bits: 32 for each continuous number; for k-means the entropy of its codes. KL: from the unharmed"
+        " model. Explained: share of the variance about the mean that is kept (for SVD, of the weight's squares).",
     )
 
 
@@ -257,7 +271,9 @@ def _foretold_table(run: Run) -> Table:
             f"latent {latent['latent']}",
             Value(latent["spread"], run=run.id),
             *(
-                None if latent["foretold_by"][fact] is None else Value(latent["foretold_by"][fact], run=run.id, digits=2)
+                None
+                if latent["foretold_by"][fact] is None
+                else Value(latent["foretold_by"][fact], run=run.id, digits=2)
                 for fact in ("token", "previous_token", "position")
             ),
         )
@@ -324,7 +340,11 @@ def _heads_table(study: ProgressReport, done: Mapping[Recipe, Run]) -> Table:
 def _method(study: ProgressReport, done: Mapping[Recipe, Run]) -> Section:
     recipe = study.train
     data = done[recipe.data]
-    splits = [part for name, split in data.result["splits"].items() for part in (Value(split["tokens"], run=data.id), f" {name}, ")]
+    splits = [
+        part
+        for name, split in data.result["splits"].items()
+        for part in (Value(split["tokens"], run=data.id), f" {name}, ")
+    ]
     licence = data.result["licence"]
     return Section(
         "How it was done",
@@ -340,8 +360,8 @@ def _method(study: ProgressReport, done: Mapping[Recipe, Run]) -> Section:
             ),
             text(
                 f"Each compressor is fitted to {study.fit_tokens:,} positions of the training split and judged on"
-                f" {study.harm_tokens:,} of the validation split. Intervals are normal approximations over windows, which"
-                " are taken as independent; differences between models and between compressors are paired by window."
+                f" {study.harm_tokens:,} of the validation split. 95% intervals are Student's t over windows,"
+                " which are taken as independent; differences between models and between compressors are paired by window."
                 " No correction for the number of comparisons is made."
             ),
         ),

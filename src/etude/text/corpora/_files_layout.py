@@ -91,7 +91,7 @@ def _files(path: str, root: Path) -> dict[str, Path]:
     """Return the files that can be read by their names within the corpus, sorted by name."""
     kinds = sorted((*TEXTS, *ROWS))
     if not path:
-        raise UsageError("corpus files needs the path of a file or folder: set the field path (--data.corpus.path PATH)")
+        raise UsageError("corpus files needs a file or folder: set its field path (--data.corpus.path PATH)")
     if not root.exists():
         raise UsageError(f"no file or folder {path!r}: check the field path (--data.corpus.path)")
     if root.is_file():

@@ -31,6 +31,11 @@ class AdamW(Optimiser):
     def check(self) -> None:
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
             raise UsageError(f"adamw betas {self.beta1}, {self.beta2}: each must be at least 0 and below 1")
+        if self.epsilon <= 0 or self.weight_decay < 0:
+            raise UsageError(
+                f"adamw epsilon {self.epsilon}, weight decay {self.weight_decay}: the first must be over 0, the second"
+                " 0 or more"
+            )
 
     def build(self, model: torch.nn.Module) -> torch.optim.Optimizer:
         import torch

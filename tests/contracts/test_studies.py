@@ -1,0 +1,153 @@
+"""What every study owes, asked of each file in the family's folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from etude.compress.methods.infovae import Infovae
+from etude.core.errors import UsageError
+from etude.core.family import Family
+from etude.core.lab import Lab
+from etude.core.recipe import Recipe, kind_named
+from etude.core.run import Run
+from etude.models.decoder import Decoder
+from etude.report.blocks import Report
+from etude.studies.base import Study
+from etude.studies.progress_report import ProgressReport
+from etude.text.corpora.fable import Fable
+from etude.text.recipes import Tokens
+from etude.text.tokenizers.byte import Byte
+from etude.train.recipes import Train
+
+FAMILY = Family("studies")
+
+SMALL: dict[str, Study] = {
+    "progress-report": ProgressReport(
+        train=Train(
+            data=Tokens(Fable(stories=40), Byte()),
+            model=Decoder(layers=2, width=16, heads=2, feedforward=32, context=32),
+            batch=4,
+            steps=3,
+            evaluate_tokens=320,
+        ),
+        sizes=(2, 20),
+        codes=(3,),
+        infovae=Infovae(steps=3, batch=32),
+        fit_tokens=320,
+        harm_tokens=320,
+        shown=2,
+        sample="A dog, a dog.",
+    ),
+}
+"""An instance of each study that runs in seconds."""
+
+
+@pytest.fixture(params=FAMILY.names(), scope="module")
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def kind(name: str) -> type[Study]:
+    return cast(type[Study], FAMILY.member(name))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("runs"), threads=1, quiet=True)
+
+
+def test_the_family_has_its_members() -> None:
+    assert "progress-report" in FAMILY.names()
+    assert FAMILY.base() is Study
+    assert set(FAMILY.names()) == set(SMALL), "give the new study a small instance in SMALL"
+
+
+def test_it_asks_a_question_and_explains_its_fields(kind: type[Study]) -> None:
+    assert kind.__doc__ and "?" in kind.__doc__.partition("\n\n")[0]
+    assert all(f"{field.name}: " in kind.__doc__ for field in fields(kind))
+
+
+def test_it_is_a_recipe(name: str, kind: type[Study]) -> None:
+    assert kind.kind == kind.name == name
+    assert kind_named(name) is kind
+    study = SMALL[name]
+    assert Recipe.from_json(json.loads(json.dumps(study.to_json()))) == study
+    assert study.resolve().id == Recipe.from_json(study.resolve().to_json()).id
+    assert study.resolve().id.startswith(f"{name}-")
+
+
+def test_presets_build_read_back_and_plan(name: str, kind: type[Study]) -> None:
+    for preset in kind.presets():
+        study = kind.preset(preset)
+        assert isinstance(study, kind)
+        assert Recipe.from_json(json.loads(json.dumps(study.to_json()))) == study
+        assert list(study.plan({}))
+    with pytest.raises(UsageError, match=f"unknown preset of {name} 'nonsense'"):
+        kind.preset("nonsense")
+
+
+def test_a_plan_asks_once_and_always_the_same(name: str, kind: type[Study]) -> None:
+    for study in (SMALL[name], *kind.presets().values()):
+        asked = list(study.plan({}))
+        assert len(set(asked)) == len(asked)
+        assert list(study.plan({})) == asked
+        assert study not in asked
+
+
+def test_it_runs_from_end_to_end_and_again_for_nothing(name: str, lab: Lab) -> None:
+    run = lab.run(SMALL[name])
+    assert run.recipe == SMALL[name].resolve()
+    page = run.file("report.html").read_text(encoding="utf-8")
+    assert page.lstrip().lower().startswith("<!doctype html>") and len(page) < 1_500_000
+    json.loads(run.file("result.json").read_text(encoding="utf-8"), parse_constant=_refused)
+    for needed in run.inputs:
+        assert needed in page, f"{needed} has no card"
+
+    before = _touched(lab.root)
+    again = Lab(lab.root, threads=1, quiet=True).run(SMALL[name])
+    assert again.path == run.path
+    assert _touched(lab.root) == before
+
+
+def test_it_asks_for_nothing_new_once_all_is_done(name: str, lab: Lab) -> None:
+    study = SMALL[name].resolve()
+    done = {Run(lab.root / needed).recipe: Run(lab.root / needed) for needed in lab.run(study).inputs}
+    asked = list(study.plan(done))
+    assert set(asked) <= set(done)
+    assert list(study.plan(done)) == asked and len(set(asked)) == len(asked)
+
+
+def test_telling_changes_nothing_and_says_the_same_again(name: str, lab: Lab) -> None:
+    study = SMALL[name].resolve()
+    run = lab.run(study)
+    done: dict[Recipe, Run] = {Run(lab.root / n).recipe: Run(lab.root / n) for n in run.inputs}
+    kept = {recipe: json.dumps(each.result) for recipe, each in done.items()}
+    before = _touched(lab.root)
+    report = study.tell(done)
+    assert isinstance(report, Report) and report.question
+    assert {card.id for card in report.runs} == set(run.inputs)
+    told = json.loads(json.dumps(study.answer(done)))
+    assert told == {key: value for key, value in run.result.items() if key != "timing"}
+    assert told == json.loads(json.dumps(study.answer(done)))
+    assert {recipe: json.dumps(each.result) for recipe, each in done.items()} == kept
+    assert _touched(lab.root) == before
+
+
+def test_parameters_of_another_study_are_another_run(name: str) -> None:
+    study = SMALL[name]
+    changed = replace(study, harm_tokens=640) if hasattr(study, "harm_tokens") else study
+    assert changed is study or changed.resolve().id != study.resolve().id
+
+
+def _touched(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def _refused(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")

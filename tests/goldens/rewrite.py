@@ -1,0 +1,283 @@
+"""One tiny instance of each kind of recipe, what came of it, and the rule for when that may change.
+
+    python tests/goldens/rewrite.py
+
+writes `goldens.json` anew where a version was bumped or a case is new. Where an outcome or a recipe moved and no
+version did, it leaves that case as it was and says so: people have runs whose names promise the old outcome. `--all`
+writes in any case, for the time before a first release.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: outcomes are compared as one thread computes them
+
+from etude.compress.methods.base import Method
+from etude.compress.methods.infovae import Infovae
+from etude.compress.methods.kmeans import Kmeans
+from etude.compress.methods.mean import Mean
+from etude.compress.methods.pca import Pca
+from etude.compress.methods.random import Random
+from etude.compress.methods.svd import Svd
+from etude.compress.methods.zero import Zero
+from etude.compress.recipes import Compress, Latents, Record
+from etude.core.errors import DamagedError
+from etude.core.lab import Lab
+from etude.core.recipe import Recipe
+from etude.evals.recipes import Baselines, Heads
+from etude.interp.recipes import Patterns
+from etude.models.decoder import Decoder
+from etude.studies.progress_report import ProgressReport
+from etude.text.corpora.fable import Fable
+from etude.text.recipes import Tokens
+from etude.text.tokenizers.bpe import BytePair
+from etude.text.tokenizers.byte import Byte
+from etude.train.recipes import At, Train
+from etude.train.schedule import Schedule
+
+STORED = Path(__file__).with_name("goldens.json")
+RELATIVE, ABSOLUTE = 1e-3, 2e-6
+"""How far a number may be from the stored one: other processors add in another order."""
+
+COUNTED = ("accuracy", "right")
+"""What counts the likeliest tokens: a tie that falls otherwise moves it by a whole token of the 640 or so."""
+
+DIGITS = 6
+REMEDY = "run `python tests/goldens/rewrite.py`"
+
+Golden = dict[str, Any]
+
+
+def cases() -> dict[str, Recipe]:
+    """Return the instances by name. Where a default decides the outcome, the default is what is tested."""
+    data = Tokens(Fable(stories=60), Byte())
+    full = Train(
+        data=data,
+        model=Decoder(layers=2, width=16, heads=2, feedforward=32, context=32),
+        schedule=Schedule(peak=1e-2, warmup=5),
+        batch=8,
+        steps=20,
+        evaluate_tokens=640,
+        keep_every=10,
+    )
+    # Without the original's dropout: which numbers are dropped differs between builds of torch.
+    shape = {"norm_at": "post", "positions": "sinusoidal", "activation": "relu", "scaled_embeddings": True}
+    noam = Schedule(shape="noam", peak=1.0, warmup=10)
+    original = replace(full, model=replace(full.model, **shape), schedule=noam, keep_every=0)
+    rotary = replace(full.model, feedforward=0, norm="rms", positions="rotary", tied=True, biases=False)
+    out = Compress(full, "L0.attn.out", fit_tokens=640, evaluate_tokens=640)
+    squeezed: dict[str, Method] = {
+        "infovae": Infovae(latent=3, steps=20, batch=64),
+        "kmeans": Kmeans(4),
+        "mean": Mean(),
+        "pca": Pca(3),
+        "random": Random(3),
+        "zero": Zero(),
+    }
+    methods = {f"compress {name}": replace(out, method=method) for name, method in squeezed.items()}
+    study = ProgressReport(
+        train=replace(full, steps=2, keep_every=0),
+        sizes=(2,),
+        codes=(2,),
+        infovae=Infovae(steps=2, batch=32),
+        fit_tokens=320,
+        harm_tokens=320,
+        shown=2,
+        sample="A dog.",
+    )
+    return {
+        "tokens byte": data,
+        "tokens bpe": Tokens(Fable(stories=60), BytePair(vocabulary=300)),
+        "train": full,
+        "train original": original,
+        "train attention-only": replace(full, model=rotary, keep_every=0),
+        "at": At(full, 10),
+        "baselines": Baselines(data, context=32, evaluate_tokens=640),
+        "heads": Heads(full, sequences=8),
+        "patterns": Patterns(full, "A dog, a dog."),
+        "record": Record(full, "L0.attn.out", tokens=640),
+        **methods,
+        "compress svd": replace(out, site="L0.attn.W_O", method=Svd(3)),
+        "latents": Latents(methods["compress infovae"], evaluate_tokens=640),
+        "study": study,
+    }
+
+
+def observe(lab: Lab, recipe: Recipe) -> Golden:
+    """Return a recipe's golden: what it is, its fingerprint, and its outcome in numbers."""
+    settled = recipe.resolve()
+    run = lab.run(settled)
+    told = {key: value for key, value in run.result.items() if key != "timing"}
+    if settled.kind == "progress-report":
+        told.pop("findings")  # words; their numbers stand beside them
+        for row in (*told["compression"], *told["models"].values()):
+            row.pop("run")  # fingerprints, which have goldens of their own
+    return {
+        "recipe": settled.to_json(),
+        "fingerprint": settled.fingerprint(),
+        "outcome": {**dict(numbers(told)), **dict(sums(run))},
+    }
+
+
+def numbers(data: Any, where: str = "") -> Iterator[tuple[str, float | int]]:
+    """Yield the numbers of a result by dotted path, but for interval ends, which follow from the rest."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            if key not in ("low", "high", "n", "about", "top", "bottom"):
+                yield from numbers(value, f"{where}.{key}" if where else key)
+    elif isinstance(data, list):
+        for i, value in enumerate(data):
+            yield from numbers(value, f"{where}[{i}]")
+    elif isinstance(data, int | float) and not isinstance(data, bool):
+        yield where, data if isinstance(data, int) else float(f"{data:.{DIGITS}g}")
+
+
+def sums(run: Any) -> Iterator[tuple[str, float]]:
+    """Yield the root mean square of every array in the run's tensors, which sees what a result's means would not."""
+    import numpy as np
+
+    for file in sorted(name for name in run.files if name.endswith(".safetensors") and "/" not in name):
+        for name, array in sorted(run.tensors(file).items()):
+            if name.endswith("b_K"):
+                continue  # softmax is blind to it: its gradient is rounding, which Adam makes as large as any other
+            size = float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0
+            yield f"{file}:{name}", float(f"{size:.{DIGITS}g}")
+
+
+def complaint(name: str, stored: Golden, found: Golden) -> str:
+    """Return what is wrong between a stored golden and what was found now; empty where nothing is."""
+    bumped = sorted(differing(versions(stored["recipe"]), versions(found["recipe"])))
+    if bumped:
+        return f"{name}: the version or content of {', '.join(bumped)} changed; {REMEDY}"
+    moved = recipe_moved(stored, found)
+    if moved:
+        return (
+            f"{name}: the recipe is no longer what it was ({moved}), and no version says so. Bump the `version` of the"
+            " class whose field or default changed, or put it back: old runs would be found under a name that now means"
+            " something else, or not at all"
+        )
+    off = list(outcome_moved(stored["outcome"], found["outcome"]))
+    if off:
+        shown = "; ".join(off[:4]) + (f"; and {len(off) - 4} more" if len(off) > 4 else "")
+        return (
+            f"{name}: the outcome moved and no version says so ({shown}). Bump the `version` of"
+            f" {' or '.join(sorted(versions(found['recipe'])))}, whichever changed, or mend what moved it"
+        )
+    return ""
+
+
+def recipe_moved(stored: Golden, found: Golden) -> str:
+    """Return how the recipe of a golden differs from what the code makes of the same words now; empty where not at all.
+
+    What was written must read back, with the fingerprint that it had: so a default that changed is seen even where no
+    number moves. A field that was added with a default that changes nothing is no difference.
+    """
+    try:
+        again = Recipe.from_json(stored["recipe"])
+    except DamagedError as error:
+        return str(error)
+    changed = differing(flat(again.to_json()), flat(found["recipe"]))
+    if changed:
+        now, then = flat(found["recipe"]), flat(again.to_json())
+        return "; ".join(f"{path} was {then.get(path)!r} and is {now.get(path)!r}" for path in sorted(changed))
+    if not stored["fingerprint"] == again.fingerprint() == found["fingerprint"]:
+        return f"its fingerprint was {stored['fingerprint'][:12]} and is {found['fingerprint'][:12]}"
+    return ""
+
+
+def outcome_moved(stored: dict[str, float], found: dict[str, float]) -> Iterator[str]:
+    """Yield each number that is not what it was. Whole numbers are compared exactly."""
+    for path in [*stored, *(p for p in found if p not in stored)]:
+        then, now = stored.get(path), found.get(path)
+        near = then is not None and now is not None and abs(then - now) <= tolerance(path, then)
+        if not near or isinstance(then, int) != isinstance(now, int):
+            yield f"{path} was {then} and is {now}"
+
+
+def tolerance(path: str, value: float) -> float:
+    """Return how far a number may move."""
+    if isinstance(value, int):
+        return 0.0
+    return 0.01 if any(name in path for name in COUNTED) else RELATIVE * abs(value) + ABSOLUTE
+
+
+def versions(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return the versions in a recipe's JSON data, and the hashes of contents, by the name of what has them."""
+    found: dict[str, Any] = {}
+    for key, data in _dicts(recipe, "recipe"):
+        if "version" in data:
+            name = data.get("kind") or data.get("member") or data.get("architecture") or key
+            found[name] = (data["version"], data.get("sha256"))
+    return found
+
+
+def _dicts(data: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(data, dict):
+        yield key, data
+        for inner, value in data.items():
+            yield from _dicts(value, inner)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _dicts(value, key)
+
+
+def flat(data: Any, where: str = "") -> dict[str, Any]:
+    """Return JSON data by dotted path."""
+    if isinstance(data, dict):
+        return {p: v for key, value in data.items() for p, v in flat(value, f"{where}.{key}" if where else key).items()}
+    return {where: data}
+
+
+def differing(then: dict[str, Any], now: dict[str, Any]) -> set[str]:
+    """Return the keys whose values differ."""
+    return {key for key in then.keys() | now.keys() if then.get(key) != now.get(key)}
+
+
+def load() -> dict[str, Golden]:
+    """Return the stored goldens by name."""
+    return json.loads(STORED.read_text(encoding="utf-8")) if STORED.exists() else {}
+
+
+def written(goldens: dict[str, Golden]) -> str:
+    """Return goldens as JSON with a line for each number and one for each recipe, so that a change reads well."""
+    parts = []
+    for name, golden in goldens.items():
+        lines = [f"   {json.dumps(path)}: {json.dumps(value)}" for path, value in golden["outcome"].items()]
+        head = (f'  "{key}": {json.dumps(golden[key], separators=(",", ":"))}' for key in ("fingerprint", "recipe"))
+        parts.append(
+            f" {json.dumps(name)}: {{\n" + ",\n".join(head) + ',\n  "outcome": {\n' + ",\n".join(lines) + "\n  }\n }"
+        )
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Write what may be written, and return 1 where something moved that may not."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--all", action="store_true", help="write also what moved without a version")
+    everything = parser.parse_args(arguments).all
+    stored, kept, refused = load(), {}, 0
+    with tempfile.TemporaryDirectory() as folder:
+        lab = Lab(folder, threads=1, quiet=True)
+        for name, recipe in cases().items():
+            found = observe(lab, recipe)
+            said = complaint(name, stored[name], found) if name in stored else f"{name}: new"
+            allowed = everything or not said or said.endswith(REMEDY) or name not in stored
+            refused += not allowed
+            kept[name] = found if said and allowed else stored[name]
+            if said:
+                print(said if not allowed else f"{name}: written")
+    STORED.write_text(written(kept), encoding="utf-8")
+    return 1 if refused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
