@@ -15,7 +15,14 @@ from etude.core.site import Site, match
 from etude.nn.taps import Tappable, put_at
 
 
-def look(model: Any, tokens: Int[Tensor, "B T"], sites: str | Iterable[str], grad: bool = False) -> dict[Site, Tensor]:
+class Seen(dict[Site, Tensor]):
+    """What was read, by site. The text of a site finds it too."""
+
+    def __getitem__(self, site: str) -> Tensor:
+        return super().__getitem__(Site(site))
+
+
+def look(model: Any, tokens: Int[Tensor, "B T"], sites: str | Iterable[str], grad: bool = False) -> Seen:
     """Run the model once and return the values at the named sites, and only those.
 
     Nothing returned is shared with the model: it may be changed freely. The model runs in the mode it is in; call its
@@ -41,7 +48,7 @@ def look(model: Any, tokens: Int[Tensor, "B T"], sites: str | Iterable[str], gra
     read = _kept if grad else _copied
     with put_at(model, [(s, places[s], partial(read, seen, s)) for s in chosen]), torch.set_grad_enabled(grad):
         model(tokens)
-    return {site: seen[site] for site in chosen}
+    return Seen((site, seen[site]) for site in chosen)
 
 
 def unwrapped(model: Any) -> Tappable:

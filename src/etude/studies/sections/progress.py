@@ -361,8 +361,8 @@ def _method(study: ProgressReport, done: Mapping[Recipe, Run]) -> Section:
             text(
                 f"Each compressor is fitted to {study.fit_tokens:,} positions of the training split and judged on"
                 f" {study.harm_tokens:,} of the validation split. 95% intervals are Student's t over windows,"
-                " which are taken as independent; differences between models and between compressors are paired by window."
-                " No correction for the number of comparisons is made."
+                " which are taken as independent; differences between models and between compressors are paired by"
+                " window. No correction for the number of comparisons is made."
             ),
         ),
     )
