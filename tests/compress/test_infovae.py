@@ -173,6 +173,15 @@ def test_the_objective_is_the_lost_share_and_the_prior(draft: Draft) -> None:
     assert row["lost"] == pytest.approx(1 - at_the_start(method, data), abs=0.03)  # a batch drawn with replacement
 
 
+def test_every_step_draws_another_batch() -> None:
+    data, method = KINDS["gaussian"](), Infovae(latent=2, rate=1e-12, steps=30, batch=16)
+    codec = Autoencoder(12, 2, 24)
+    codec.start_at_principal_components(data, torch.Generator())
+    stepper = AutoencoderStepper(method, codec, data, 0)
+    assert len({stepper.step(number)["lost"] for number in range(30)}) == 30
+    assert stepper.step(7)["lost"] == pytest.approx(AutoencoderStepper(method, codec, data, 0).step(7)["lost"])
+
+
 def test_no_steps_give_principal_components(draft: Draft) -> None:
     data = KINDS["gaussian"]()
     method = Infovae(latent=4, steps=0)

@@ -108,8 +108,10 @@ def test_another_shown_size_asks_for_other_latents_alone() -> None:
 
 
 def test_sizes_that_are_no_smaller_than_the_component_are_left_out() -> None:
-    sizes = {c.method.size for m in STUDY.compressed({}).values() for c in STUDY.compressions(m)}
-    assert sizes == {3, 4, 0}  # 20 is over the width of 16; 4 codes; the floors have no size
+    study = replace(STUDY, sizes=(3, 16, 20))
+    sizes = {c.method.size for m in study.compressed({}).values() for c in study.compressions(m)}
+    assert sizes == {3, 4, 0}  # the width is 16; 4 codes; the floors have no size
+    assert not replace(study, shown=16).latents(study.train)
 
 
 def test_epochs_are_counted_once_the_text_is() -> None:

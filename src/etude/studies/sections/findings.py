@@ -104,10 +104,8 @@ def _squeezed(study: ProgressReport, name: str, model: Any, done: Mapping[Recipe
     if all(r["increase"]["low"] <= 0 for r in floors):
         runs = tuple(r["run"] for r in floors)
         least = Value(max(r["increase"]["mean"] for r in floors), run=runs, unit="nats per token")
-        words = (
-            f"In {called(name)} no component is seen to do anything beyond its mean: in its place, that raises the loss"
-        )
-        return Finding(text(f"{words} by at most ", least, ", and no interval is above zero."), "none")
+        words = f"In {called(name)} no component is seen to do anything beyond its mean: in its place, the mean"
+        return Finding(text(words, " raises the loss by at most ", least, ", and no interval is above zero."), "none")
     if not reached:
         words = f"In {called(name)} no component keeps nine tenths of what it does at any size that was tried."
         return Finding(text(words), "none")
