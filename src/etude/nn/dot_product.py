@@ -11,6 +11,7 @@ import math
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def attention_scores(q: Float[Tensor, "*N T K"], k: Float[Tensor, "*N S K"]) -> Float[Tensor, "*N T S"]:
@@ -36,6 +37,32 @@ def scaled_dot_product(
 ) -> Float[Tensor, "*N T K"]:
     """Return softmax(q kᵀ / √K) v over the positions that the mask lets through (equation 1)."""
     return attention_pattern(attention_scores(q, k), mask) @ v
+
+
+def fused_attention(
+    q: Float[Tensor, "*N T K"],
+    k: Float[Tensor, "*N S K"],
+    v: Float[Tensor, "*N S K"],
+    mask: Bool[Tensor, "T S"] | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "*N T K"]:
+    """Return what `scaled_dot_product` does, by PyTorch's fused kernel, which never makes the pattern.
+
+    On a CPU it works in fp32 even where the rest is bf16: the kernel's backward pass in bf16 takes several times as
+    long there (LOG.md, 2026-11-21).
+
+    Args:
+        mask: who may see whom; None is the causal mask, for which the kernel is fastest.
+        dropout: chance that a weight of the pattern is dropped.
+    """
+    causal = mask is None
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal)
+    with torch.autocast("cpu", enabled=False):
+        z = F.scaled_dot_product_attention(
+            q.float(), k.float(), v.float(), mask, dropout_p=dropout, is_causal=causal
+        )
+    return z.to(q.dtype)
 
 
 def causal_mask(length: int, device: torch.device | None = None) -> Bool[Tensor, "T S"]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from etude.nn.attention.base import AttentionShape
-from etude.nn.dot_product import attention_pattern, attention_scores, causal_mask
+from etude.nn.dot_product import attention_pattern, attention_scores, causal_mask, fused_attention
 from etude.nn.linear import bias, linear, weight
 from etude.nn.positions import Rotary
 from etude.nn.taps import Tap
@@ -97,7 +97,7 @@ class MultiHead(nn.Module):
         dropout = self.dropout if self.training else 0.0
         mask = None if self.mask is None else self.mask(q.shape[-2], q.device)
         if not (self.scores.watched or self.pattern.watched):
-            return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=mask is None)
+            return fused_attention(q, k, v, mask, dropout)
         mask = causal_mask(q.shape[-2], q.device) if mask is None else mask
         pattern = self.pattern(attention_pattern(self.scores(attention_scores(q, k)), mask))
         return F.dropout(pattern, dropout) @ v

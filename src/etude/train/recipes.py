@@ -94,6 +94,16 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
         """Positions trained on in all, padding included."""
         return self.steps * self.batch * self.context
 
+    @property
+    def log_every(self) -> int:
+        """Steps between rows of the record: some two hundred rows, however long the training."""
+        return max(1, self.steps // 200)
+
+    def is_logged(self, taken: int) -> bool:
+        """Return whether the record has a row after so many steps."""
+        evaluated = self.evaluate_every > 0 and taken % self.evaluate_every == 0
+        return taken % self.log_every == 0 or taken == self.steps or evaluated
+
     def estimate(self) -> Estimate:
         vocabulary = self.data.tokenizer.expected_vocabulary()
         parameters = self.model.parameters(vocabulary)
