@@ -18,7 +18,7 @@ from etude.compress.methods.pca import Pca
 from etude.compress.methods.random import Random
 from etude.compress.methods.svd import Svd
 from etude.compress.recipes import Compress, Record
-from etude.compress.score import Explained, harm
+from etude.compress.score import Explained, Host, harm
 from etude.compress.work import load_codec
 from etude.core.lab import Lab
 from etude.core.run import Draft
@@ -56,7 +56,7 @@ def mean(tmp_path: Path, lab: Lab, trained: Train) -> Codec:
 
 @pytest.mark.parametrize("site", [OUT, "L1.attn.z", "L1.attn.W_V"])
 def test_a_codec_that_loses_nothing_does_no_harm(site: str, model: DecoderModel, held_out: Split) -> None:
-    found = harm(model, site, Same(), *held_out)
+    found = harm(Host(model, *held_out), site, Same())
     assert np.array_equal(found.clean.loss, found.harmed.loss)
     assert found.kl.tolist() == [0.0] * len(held_out[1])
     told = found.to_json()
@@ -67,7 +67,7 @@ def test_a_codec_that_loses_nothing_does_no_harm(site: str, model: DecoderModel,
 def test_harm_against_plain_sums(model: DecoderModel, held_out: Split, mean: Codec) -> None:
     """Window by window and position by position, in float64."""
     examples, windows = held_out
-    found = harm(model, OUT, mean, examples, windows)
+    found = harm(Host(model, examples, windows), OUT, mean)
     for row, window in enumerate(windows[:5]):
         tokens, targets = examples.batch(np.array([window]))
         clean = model(torch.from_numpy(tokens)).detach().double()[0]
@@ -86,7 +86,7 @@ def test_harm_against_plain_sums(model: DecoderModel, held_out: Split, mean: Cod
 
 
 def test_the_increase_is_the_difference_of_losses(model: DecoderModel, held_out: Split, mean: Codec) -> None:
-    told = harm(model, OUT, mean, *held_out).to_json()
+    told = harm(Host(model, *held_out), OUT, mean).to_json()
     assert told["increase"]["mean"] == pytest.approx(told["loss"]["mean"] - told["clean_loss"]["mean"], abs=1e-12)
     assert told["increase"]["mean"] > 0.01  # this component matters, so the tests here test something
     # Paired, it is far sharper than either loss.
@@ -95,15 +95,17 @@ def test_the_increase_is_the_difference_of_losses(model: DecoderModel, held_out:
 
 
 def test_the_clean_scores_are_those_of_evaluation(model: DecoderModel, held_out: Split, mean: Codec) -> None:
-    found, plain = harm(model, OUT, mean, *held_out), score(model, *held_out)
+    found, plain = harm(Host(model, *held_out), OUT, mean), score(model, *held_out)
     assert np.array_equal(found.clean.loss, plain.loss)
     assert np.array_equal(found.clean.right, plain.right)
 
 
 def test_the_model_is_left_as_it_was(model: DecoderModel, held_out: Split, mean: Codec) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    harm(model, OUT, mean, *held_out)
-    harm(model, "L0.mlp.W_out", Svd(1).codec({"left": torch.zeros(32, 1), "right": torch.zeros(1, 16)}), *held_out)
+    harm(Host(model, *held_out), OUT, mean)
+    harm(
+        Host(model, *held_out), "L0.mlp.W_out", Svd(1).codec({"left": torch.zeros(32, 1), "right": torch.zeros(1, 16)})
+    )
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert model.watchers == 0
 
@@ -113,7 +115,7 @@ def test_explained_is_about_the_mean_of_what_is_scored(model: DecoderModel, held
     seen = look(model, torch.from_numpy(examples.batch(windows)[0]), OUT)[OUT].flatten(0, 1).double()
     error = ((seen - mean.get_buffer("centre")) ** 2).sum()
     wanted = 1 - error / ((seen - seen.mean(0)) ** 2).sum()
-    assert harm(model, OUT, mean, examples, windows).explained == pytest.approx(float(wanted), abs=1e-6)
+    assert harm(Host(model, examples, windows), OUT, mean).explained == pytest.approx(float(wanted), abs=1e-6)
     assert wanted <= 0  # the mean of the training split, judged about the mean of this one
 
 
@@ -128,7 +130,7 @@ def test_padding_counts_for_nothing(lab: Lab, openings: Train) -> None:
         def decode(self, code: Tensor) -> Tensor:
             return code + 100 * (targets == IGNORE)[..., None]
 
-    found = harm(model, "L0.attn.out", WrongInPadding(), examples, windows).to_json()
+    found = harm(Host(model, examples, windows), "L0.attn.out", WrongInPadding()).to_json()
     assert (targets == IGNORE).any() and found["tokens"] == int((targets != IGNORE).sum())
     assert found["explained"] == 1
     assert found["increase"]["mean"] == 0 and found["kl"]["mean"] == 0
@@ -172,7 +174,7 @@ def test_a_saved_codec_does_what_was_scored(
     windows = np.linspace(0, len(examples) - 1, 16).round().astype(np.int64)
     for name, recipe in compressions.items():
         run = lab.run(recipe)
-        again = harm(model, recipe.site, load_codec(recipe, run), examples, windows)
+        again = harm(Host(model, examples, windows), recipe.site, load_codec(recipe, run))
         assert again.to_json() == run.result["harm"], name
 
 
@@ -182,3 +184,13 @@ def test_more_dimensions_harm_less(lab: Lab, trained: Train, compressions: dict[
     assert few["explained"] < more["explained"] < 1
     assert more["kl"]["mean"] < few["kl"]["mean"]
     assert more["explained"] > drawn["explained"]
+
+
+def test_what_is_kept_of_the_unharmed_model_is_what_it_says_each_time(model: DecoderModel, held_out: Split) -> None:
+    kept, fresh = Host(model, *held_out), Host(model, *held_out)
+    fresh._keep = False
+    zero = Mean().codec({"centre": torch.zeros(16)})
+    for _ in range(2):
+        assert harm(kept, OUT, zero).to_json() == harm(fresh, OUT, zero).to_json()
+    assert kept._kept
+    assert not fresh._kept

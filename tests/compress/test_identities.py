@@ -22,7 +22,7 @@ from etude.compress.methods.random import Random
 from etude.compress.methods.svd import Svd
 from etude.compress.methods.zero import Zero
 from etude.compress.recipes import Record
-from etude.compress.score import Explained, harm
+from etude.compress.score import Explained, Host, harm
 from etude.core.errors import UsageError
 from etude.core.run import Draft
 from etude.core.site import Site
@@ -62,7 +62,7 @@ def test_full_rank_pca_changes_nothing(site: str, model: DecoderModel, held_out:
     examples, windows = held_out
     seen = as_vectors(site, look(model, torch.from_numpy(examples.batch(windows)[0]), site)[Site(site)])
     codec = Pca(seen.shape[-1]).fit(seen.flatten(0, 1), 0, run)
-    found = harm(model, site, codec, examples, windows).to_json()
+    found = harm(Host(model, examples, windows), site, codec).to_json()
     assert abs(found["increase"]["mean"]) < 1e-5 and abs(found["kl"]["mean"]) < 1e-6
     assert found["loss"]["mean"] == pytest.approx(found["clean_loss"]["mean"], abs=1e-5)
     assert found["explained"] == pytest.approx(1, abs=1e-6)
@@ -73,7 +73,7 @@ def test_full_rank_svd_changes_nothing(site: str, model: DecoderModel, held_out:
     weight = as_matrix(site, model.get_parameter(Site(site).path).detach())
     codec = Svd(min(weight.shape)).fit(weight, 0, run)
     torch.testing.assert_close(codec(weight), weight, atol=1e-5, rtol=0)
-    found = harm(model, site, codec, *held_out).to_json()
+    found = harm(Host(model, *held_out), site, codec).to_json()
     assert abs(found["increase"]["mean"]) < 1e-5
     assert found["explained"] == pytest.approx(1, abs=1e-6)
 

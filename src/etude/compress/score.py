@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ from etude.evals.loss import Scores, batch_for, batches, joined, tally
 from etude.evals.statistics import paired, ratio
 from etude.models.decoder_model import DecoderModel
 from etude.text.batches import IGNORE, Examples
+
+KEPT_BYTES = 512 << 20
+"""Most memory for the unharmed model's predictions; beyond it they are made again for each compressor."""
 
 ROUNDING = 1e-12
 """What is left of float64 in a difference of sums over many tokens: a smaller share of the whole is no variance."""
@@ -84,40 +87,59 @@ class Harm:
         }
 
 
-@torch.no_grad()
-def harm(
-    model: DecoderModel,
-    site: str,
-    codec: Codec,
-    examples: Examples,
-    windows: np.ndarray,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Harm:
-    """Measure a model with a codec at a site against the model without it, both in the precision of their weights.
+class Host:
+    """A model and the windows on which compressors in it are judged. What the unharmed model says of them is made once
+    and kept for every compressor, as long as it fits into `KEPT_BYTES`.
 
     Args:
-        model: in evaluation mode.
-        site: an activation, or a weight.
-        codec: what is put there.
+        model: in evaluation mode; it is judged in the precision of its weights.
         examples: the validation split.
         windows: which of its windows.
+    """
+
+    def __init__(self, model: DecoderModel, examples: Examples, windows: np.ndarray) -> None:
+        self.model, self.examples, self.windows = model, examples, windows
+        self._keep = 4 * len(windows) * examples.context * examples.vocabulary <= KEPT_BYTES
+        self._kept: list[tuple[Scores, Tensor]] = []
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor, Scores, Tensor]]:
+        """Yield inputs and targets [B, T], with the unharmed model's scores and log-probabilities [B, T, V]."""
+        device = next(self.model.parameters()).device
+        size = batch_for(self.examples.vocabulary, self.examples.context)
+        for i, (inputs, targets) in enumerate(batches(self.examples, self.windows, device, size)):
+            if i < len(self._kept):
+                yield inputs, targets, *self._kept[i]
+                continue
+            logits = self.model(inputs)
+            clean = tally(logits, targets), log_softmax(logits.float(), -1)
+            if self._keep:
+                self._kept.append(clean)
+            yield inputs, targets, *clean
+
+
+@torch.no_grad()
+def harm(host: Host, site: str, codec: Codec, progress: Callable[[int, int], None] = lambda done, total: None) -> Harm:
+    """Measure a model with a codec at a site against the model without it.
+
+    Args:
+        host: the model and the windows.
+        site: an activation, or a weight.
+        codec: what is put there.
         progress: called with windows done and in all.
     """
     explained = Explained()
     clean, harmed, divergence, done = [], [], [], 0
-    device = next(model.parameters()).device
-    for inputs, targets in batches(examples, windows, device, batch_for(examples.vocabulary, examples.context)):
+    for inputs, targets, scores, before in host.batches():
         scored = targets != IGNORE
         weight = Site(site).is_weight
         edit = _weight_edit(site, codec, explained) if weight else _activation_edit(site, codec, explained, scored)
-        before = model(inputs)
-        with model.tapped({site: edit}):
-            after = model(inputs)
-        clean.append(tally(before, targets))
+        with host.model.tapped({site: edit}):
+            after = host.model(inputs)
+        clean.append(scores)
         harmed.append(tally(after, targets))
-        divergence.append(_divergence(before, after, targets))
+        divergence.append(_divergence(before, log_softmax(after.float(), -1), scored))
         done += len(inputs)
-        progress(done, len(windows))
+        progress(done, len(host.windows))
     return Harm(joined(clean), joined(harmed), np.concatenate(divergence), explained.share)
 
 
@@ -143,7 +165,7 @@ def _weight_edit(site: str, codec: Codec, explained: Explained) -> Callable[[Ten
     return edit
 
 
-def _divergence(before: Tensor, after: Tensor, targets: Tensor) -> np.ndarray:
-    p, q = log_softmax(before.float(), -1), log_softmax(after.float(), -1)
+def _divergence(p: Tensor, q: Tensor, scored: Tensor) -> np.ndarray:
+    """Return the summed divergence of each window from log-probabilities p to q [B, T, V]."""
     each = (p.exp() * (p - q)).sum(-1).double()
-    return (each * (targets != IGNORE)).sum(1).cpu().numpy()
+    return (each * scored).sum(1).cpu().numpy()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from etude.compress.codec import Codec
 from etude.compress.contexts import responses
 from etude.compress.linear import as_matrix, as_vectors
 from etude.compress.recipes import Compress, Latents, Record
-from etude.compress.score import harm
+from etude.compress.score import Host, harm
 from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
@@ -62,18 +64,15 @@ def _values(
 
 def compress(recipe: Compress, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
     """Fit a compressor, put it at its site and measure the harm on the validation split."""
-    model, _ = load(inputs[recipe.of])
-    (site,) = match(recipe.site, model.sites())
+    host = _host(inputs[recipe.of].path, inputs[recipe.of.text].path, recipe.of.context, recipe.evaluate_tokens)
+    (site,) = match(recipe.site, host.model.sites())
     torch.manual_seed(stream(recipe.seed, "fit"))
-    codec = recipe.method.fit(_fitted_to(recipe, site, model, inputs), stream(recipe.seed, "fit"), run)
-    data = TextData.open(inputs[recipe.of.text])
-    examples = data.examples("valid", recipe.of.context)
-    windows = chosen_windows(examples, recipe.evaluate_tokens)
+    codec = recipe.method.fit(_fitted_to(recipe, site, host.model, inputs), stream(recipe.seed, "fit"), run)
 
     def progress(done: int, total: int) -> None:
         run.progress(done, total, unit="windows", note="scoring")
 
-    measured = harm(model, site, codec, examples, windows, progress)
+    measured = harm(host, site, codec, progress)
     save_file({name: tensor.contiguous().clone() for name, tensor in codec.state_dict().items()}, run.path / CODEC)
     run.save("windows.safetensors", {"loss": measured.harmed.loss, "kl": measured.kl, "count": measured.harmed.count})
     return {
@@ -83,6 +82,15 @@ def compress(recipe: Compress, inputs: Mapping[Recipe, Run], run: Draft) -> dict
         "cost": codec.cost().to_json(),
         "harm": measured.to_json(),
     }
+
+
+@functools.lru_cache(maxsize=1)
+def _host(model: Path, data: Path, context: int, tokens: int) -> Host:
+    """Return a model and its validation windows. A process that compresses many components of one model opens it once:
+    a run never changes."""
+    loaded, _ = load(Run(model))
+    examples = TextData.open(Run(data)).examples("valid", context)
+    return Host(loaded, examples, chosen_windows(examples, tokens))
 
 
 def _fitted_to(recipe: Compress, site: Site, model: torch.nn.Module, inputs: Mapping[Recipe, Run]) -> Tensor:

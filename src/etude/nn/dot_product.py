@@ -52,6 +52,9 @@ def fused_attention(
     long there (LOG.md, 2026-11-21).
 
     Args:
+        q: queries.
+        k: keys.
+        v: values.
         mask: who may see whom; None is the causal mask, for which the kernel is fastest.
         dropout: chance that a weight of the pattern is dropped.
     """
@@ -59,9 +62,7 @@ def fused_attention(
     if q.device.type != "cpu" or q.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal)
     with torch.autocast("cpu", enabled=False):
-        z = F.scaled_dot_product_attention(
-            q.float(), k.float(), v.float(), mask, dropout_p=dropout, is_causal=causal
-        )
+        z = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, dropout_p=dropout, is_causal=causal)
     return z.to(q.dtype)
 
 

@@ -73,12 +73,22 @@ class ProgressReport(Study):
         return {"quick": cls(train=_quick()), "seed": cls(train=_seed(), epochs=2.0)}
 
     def check(self) -> None:
-        if self.train.model.feedforward == 0:
+        model = self.train.model
+        if model.feedforward == 0 or model.layers < 2:
             raise UsageError(
-                "train.model.feedforward = 0: the study needs a decoder with feed-forward layers to compare"
+                f"layers = {model.layers}, feedforward = {model.feedforward}: the study compares decoders of 2 or more"
+                " layers, one of them with feed-forward layers; set --train.model.layers and --train.model.feedforward"
             )
+        for name, given in (("sizes", self.sizes), ("codes", self.codes)):
+            if len(set(given)) < len(given):
+                raise UsageError(f"{name} = {given} names one twice; name each once")
         if self.shown not in self.sizes:
             raise UsageError(f"shown = {self.shown} is not among the sizes {self.sizes}; choose one of them")
+        if self.harm_tokens and self.harm_tokens < 2 * self.train.context:
+            raise UsageError(
+                f"harm_tokens = {self.harm_tokens} is less than two samples of {self.train.context}, and one gives no"
+                f" interval; read {2 * self.train.context} or more, or 0 for all"
+            )
 
     # What is wanted
 
@@ -137,7 +147,8 @@ class ProgressReport(Study):
             for size in small:
                 sized = (replace(self.infovae, latent=size), Pca(size), Random(size))
                 found += [replace(at, method=method) for method in sized]
-                found.append(replace(at, site=weight, method=Svd(size)))
+                if ".attn." in site or size <= model.model.feedforward:  # else the weight has no such rank
+                    found.append(replace(at, site=weight, method=Svd(size)))
             found += [
                 replace(at, method=method) for method in (*(Kmeans(codes) for codes in self.codes), Mean(), Zero())
             ]

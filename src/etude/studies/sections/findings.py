@@ -100,15 +100,22 @@ def _squeezed(study: ProgressReport, name: str, model: Any, done: Mapping[Recipe
     width = model.model.width
     kept = {site: kept_at(study, name, model, site, "infovae", done) for site in study.sites(model)}
     reached = {site: (row, firm) for site, (row, firm) in kept.items() if row is not None}
-    floors = [r for r in compression(study, name, model, done) if r["method"] == "mean"]
+    rows = compression(study, name, model, done)
+    floors = [r for r in rows if r["method"] == "mean"]
     if all(r["increase"]["low"] <= 0 for r in floors):
         runs = tuple(r["run"] for r in floors)
-        least = Value(max(r["increase"]["mean"] for r in floors), run=runs, unit="nats per token")
+        most = Value(max(r["increase"]["mean"] for r in floors), run=runs, unit="nats per token")
         words = f"In {called(name)} no component is seen to do anything beyond its mean: in its place, the mean"
-        return Finding(text(words, " raises the loss by at most ", least, ", and no interval is above zero."), "none")
+        return Finding(text(words, " raises the loss by at most ", most, ", and no interval is above zero."), "none")
     if not reached:
-        words = f"In {called(name)} no component keeps nine tenths of what it does at any size that was tried."
-        return Finding(text(words), "none")
+        least = min((r for r in rows if r["method"] == "infovae"), key=lambda r: r["increase"]["mean"])
+        words = text(
+            f"In {called(name)} no component keeps nine tenths of what it does at any size that was tried; the InfoVAE"
+            f" that harms least, of {least['size']} at {least['component']}, changes the loss by ",
+            changed(least["increase"], least["run"]),
+            ".",
+        )
+        return Finding(words, "none")
     site, (row, firm) = min(reached.items(), key=lambda item: (item[1][0]["size"], item[1][0]["increase"]["mean"]))
     every = max(r["size"] for r, _ in reached.values())
     rest = (
@@ -118,11 +125,17 @@ def _squeezed(study: ProgressReport, name: str, model: Any, done: Mapping[Recipe
     )
     words = text(
         f"In {called(name)}, {site} keeps nine tenths of what it does with an InfoVAE of "
-        f"{_count(row['size'], 'number')} in place of {width}: the loss rises by ",
-        measured(row["increase"], row["run"], unit="nats per token"),
+        f"{_count(row['size'], 'number')} in place of {width}: the loss changes by ",
+        changed(row["increase"], row["run"]),
         f".{rest}",
     )
     return Finding(words, "clear" if firm else "uncertain")
+
+
+def changed(estimate: dict[str, Any], run: str, sign: int = 1) -> Value:
+    """Return a change in loss with its sign, in nats per token; `sign` -1 turns a gain into a change of the loss."""
+    low, high = sorted((sign * estimate["low"], sign * estimate["high"]))
+    return Value(sign * estimate["mean"], low, high, run=run, unit="nats per token")
 
 
 def _count(n: int, noun: str) -> str:
@@ -180,10 +193,10 @@ def _induction(study: ProgressReport, name: str, done: Mapping[Recipe, Run]) -> 
         measured(baseline, control),
         ", even attention ",
         Value(chance, run=ours.id),
-        ". Where random tokens repeat, its loss is lower by ",
-        measured(gain, ours, unit="nats per token"),
+        ". Where random tokens repeat, its loss changes by ",
+        changed(gain, ours.id, sign=-1),
         " (control: ",
-        measured(control_gain, control, unit="nats per token"),
+        changed(control_gain, control.id, sign=-1),
         "). ",
         _verdict(score, baseline, chance, gain, control_gain),
     )

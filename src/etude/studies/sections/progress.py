@@ -362,7 +362,8 @@ def _method(study: ProgressReport, done: Mapping[Recipe, Run]) -> Section:
                 f"Each compressor is fitted to {study.fit_tokens:,} positions of the training split and judged on"
                 f" {study.harm_tokens:,} of the validation split. 95% intervals are Student's t over windows,"
                 " which are taken as independent; differences between models and between compressors are paired by"
-                " window. No correction for the number of comparisons is made."
+                " window. No correction for the number of comparisons is made, and the strongest of a model's heads is"
+                " chosen after looking; the control has fewer to choose from. Compressors are judged in fp32."
             ),
         ),
     )
