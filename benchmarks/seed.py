@@ -55,12 +55,10 @@ def main() -> None:
     steps = 2 * ARTICLES // train.batch
     per_step = train.batch * train.context
     flops = 3.0 * train.model.flops_per_token(50_257, train.context) * per_step
-    print(
-        f"{speed:,.0f} tokens per second ({run.provenance['threads']} threads), {flops * speed / per_step / 1e9:,.0f} GFLOP/s"
-    )
-    print(
-        f"whole: {steps:,} steps, {flops * steps:.2e} FLOPs, {clock(steps * per_step / speed)} hours:minutes:seconds here"
-    )
+    threads, rate = run.provenance["threads"], flops * speed / per_step
+    print(f"{speed:,.0f} tokens per second on {threads} threads, {rate / 1e9:,.0f} GFLOP/s")
+    whole = clock(steps * per_step / speed)
+    print(f"whole: {steps:,} steps, {flops * steps:.2e} FLOPs, {whole} (hours:minutes:seconds) at this rate")
 
 
 if __name__ == "__main__":
