@@ -208,13 +208,13 @@ def test_a_flag_of_another_member_names_the_one_that_is_chosen(toys):
 
 def test_a_run_stands_for_its_recipe(etude, here):
     (here / "other").mkdir()
-    recipe = At(Train(steps=7), 3)
+    recipe = At(Train(steps=7, keep_every=1), 3)
     (here / "other" / "recipe.json").write_text(json.dumps(recipe.to_json()))
     for word in ("other", "other/recipe.json"):
         found = asked("compress", "--of", word, "--method.dimensions", "4")
         assert found == Compress(recipe, method=Pca(4))
-    assert asked("compress", "--of", "other", "--of.of.steps", "9").of == At(Train(steps=9), 3)
-    assert asked("other", "--step", "2") == At(Train(steps=7), 2)
+    assert asked("compress", "--of", "other", "--of.of.steps", "9").of == At(Train(steps=9, keep_every=1), 3)
+    assert asked("other", "--step", "2") == At(Train(steps=7, keep_every=1), 2)
     assert "--of 'other' is a at" in refused("latents", "--of", "other")
     assert "goes with a study's name" in refused("other", "--preset", "x")
 

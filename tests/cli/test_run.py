@@ -11,8 +11,9 @@ from typing import Any, Self
 
 import pytest
 
-from etude.cli.run import cores, lab_for
+from etude.cli.run import lab_for
 from etude.core.errors import DivergedError
+from etude.core.machine import cores
 from etude.core.recipe import Estimate, Recipe
 from etude.core.run import Draft, Run
 from etude.report.blocks import Report, RunCard
@@ -236,6 +237,21 @@ def test_a_damaged_run_is_listed_and_can_be_removed(etude):
     assert (check.code, check.out) == (1, f"{Throw().id}: damaged\n")
     assert "result.json is cut short" in check.err
     assert etude("runs", "remove", Throw().id).out == f"removed {Throw().id}\n"
+
+
+def test_a_run_that_cannot_be_read_blocks_nothing_and_can_be_removed(etude):
+    etude("run", STUDY, "-j", "1")
+    (Path("runs") / Dice().id / "provenance.json").write_text("[]")
+    (Path("runs") / Throw(4).id / "files.json").write_text('{"format": 1}')
+    listed = etude("runs", "--json")
+    assert {row["id"]: row["state"] for row in listed.json} == {Dice().id: "damaged", Throw(8).id: "done"}
+    assert "does not list the run's files" in listed.err
+    named = etude("show", Throw(4).id)
+    assert named.code == 1 and f"etude runs remove {Throw(4).id}" in named.err
+    assert etude("runs", "verify").code == 1
+    assert etude("show", Throw(8).id).code == 0
+    removed = etude("runs", "remove", Throw(4).id, Dice().id).out.splitlines()
+    assert sorted(removed) == sorted(f"removed {name}" for name in (Throw(4).id, Dice().id))
 
 
 def test_runs_are_compared_moved_and_removed(etude):

@@ -19,6 +19,7 @@ from etude.compress.recipes import Record
 from etude.compress.score import Explained
 from etude.core.errors import UsageError
 from etude.core.run import Draft
+from etude.core.seeds import stream
 from etude.train.loop import advance
 from etude.train.recipes import Train
 
@@ -192,6 +193,26 @@ def test_data_without_variance_trains(draft: Draft) -> None:
     data = torch.full((200, 6), 3.0)
     codec = train_autoencoder(Infovae(latent=2, steps=5, batch=32), data, 0, draft)
     torch.testing.assert_close(codec(data), data, atol=0.05, rtol=0)
+
+
+def test_a_dimension_that_is_dead_where_it_is_fitted_does_not_shout_elsewhere() -> None:
+    """Two directions of variance about 1, and a third that only other text uses, by as much."""
+    data = torch.cat([drawn(800, 2), torch.zeros(800, 1)], 1)
+    codec = Autoencoder(3, 3, 6)
+    codec.start_at_principal_components(data, torch.Generator())
+    code = codec.encode(torch.tensor([[0.0, 0.0, 1.0]]))
+    assert code.abs().max() < 1.2e3  # a thousand times the greatest spread, where it was a million
+    torch.testing.assert_close(codec(data), data, atol=1e-4, rtol=0)
+
+
+def test_training_reads_and_writes_as_the_codec_does(draft: Draft) -> None:
+    data, method = KINDS["far from zero"](), Infovae(latent=2, steps=10, batch=1500)
+    codec = train_autoencoder(method, data, 0, draft).requires_grad_(True)
+    stepper = AutoencoderStepper(method, codec, data, 0)
+    stepper.draw.manual_seed(stream(0, "batch", 3))
+    batch = data[torch.randint(len(data), (len(data),), generator=stepper.draw)]
+    lost = ((codec(batch) - batch) ** 2).mean() / codec.get_buffer("scale") ** 2
+    assert stepper.step(3)["lost"] == pytest.approx(lost.item(), rel=1e-3)
 
 
 def test_more_latents_than_the_data_have_dimensions(draft: Draft) -> None:

@@ -11,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from etude.compress import recipes
+from etude.compress.methods.infovae import Infovae
 from etude.compress.methods.kmeans import Kmeans
 from etude.compress.methods.pca import Pca
 from etude.compress.methods.svd import Svd
@@ -28,7 +30,7 @@ from etude.models.saved import WEIGHTS
 from etude.nn.look import look
 from etude.text.batches import IGNORE
 from etude.text.data import TextData
-from etude.train.recipes import Train
+from etude.train.recipes import At, Train
 
 
 @pytest.mark.parametrize("site", ["L0.attn.out", "L1.mlp.post", "L0.attn.z", "embed.out"])
@@ -82,11 +84,18 @@ def test_activations_that_are_not_finite(lab: Lab, trained: Train, tmp_path_fact
         work_of(recipe)(recipe, inputs, Draft(tmp_path_factory.mktemp("record") / "r.partial", recipe))
 
 
+def bare(train: Train) -> Train:
+    return replace(train, model=replace(train.model, feedforward=0))
+
+
 REFUSED: list[tuple[Callable[[Train], Recipe], str]] = [
     (lambda t: Record(t, "L0.attn.W_O"), "L0.attn.W_O is a weight, which needs no recording; record an activation"),
     (lambda t: Record(t, "L0.attn.pattern"), "no vector for each token; choose a site such as L0.attn.out"),
     (lambda t: Record(t, "L0.attn_norm.scale"), "no vector for each token"),
     (lambda t: Record(t, "L7.attn.out"), "unknown site 'L7.attn.out': the model has 2 layers (L0, L1)"),
+    (lambda t: Record(At(t, 0), "L7.attn.out"), "unknown site 'L7.attn.out': the model has 2 layers (L0, L1)"),
+    (lambda t: Record(bare(t), "L1.mlp.out"), "unknown site 'L1.mlp.out': the model is attention-only"),
+    (lambda t: Compress(bare(t), "L1.mlp.W_out", Svd(2)), "attention-only (feedforward = 0); choose one such as L1.at"),
     (lambda t: Record(t, "L0.attn.outt"), "unknown site 'L0.attn.outt': did you mean 'L0.attn.out'?"),
     (lambda t: Record(t, "L*.attn.out"), "'L*.attn.out' is not a site"),
     (lambda t: Compress(t, "L0.attn.out", Svd(2)), "svd compresses a weight and L0.attn.out is an activation; choose"),
@@ -120,3 +129,23 @@ def test_recipes_read_back_and_need_what_they_read(trained: Train) -> None:
     assert list(squeezed.plan({})) == [squeezed.of, squeezed.of.text, squeezed.recording]
     assert list(replace(squeezed, site="L0.mlp.W_out", method=Svd(2)).plan({})) == [squeezed.of, squeezed.of.text]
     assert list(Latents(squeezed).plan({})) == [squeezed, squeezed.of, squeezed.of.text]
+
+
+@pytest.mark.parametrize("site", ["L2.attn.out", "L2.attn.W_O"])
+def test_a_site_that_no_such_model_has_is_refused_before_it_is_trained(site: str, trained: Train) -> None:
+    method = Pca(2) if site.endswith("out") else Svd(2)
+    for model in (trained, At(trained, 60)):
+        with pytest.raises(UsageError, match="the model has 2 layers"):
+            Compress(model, site, method)
+
+
+def test_room_is_asked_for_what_is_written(lab: Lab, trained: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "ROOM", 40_000)  # what a run holds besides, here
+    squeezed = [Compress(trained, "L0.mlp.out", method) for method in (Pca(9), Kmeans(64), Infovae(latent=9, steps=9))]
+    recorded = Record(trained, "L0.mlp.out")
+    for recipe in (recorded, *squeezed, Compress(trained, "L0.mlp.W_out", Svd(9))):
+        written = sum(file["bytes"] for file in lab.run(recipe).files.values())
+        assert written <= recipe.estimate().disk_bytes, recipe.kind
+    found = lab.run(recorded).result
+    assert recorded.estimate().disk_bytes >= 40_000 + found["tokens"] * found["width"] * 4
+    assert Infovae(latent=200).disk_bytes(768) > 4 * 10 * 2 * 768 * 1536  # with Adam's moments, three times over

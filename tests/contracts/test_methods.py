@@ -130,6 +130,20 @@ def test_the_size_is_a_field(name: str) -> None:
     assert {f.name for f in fields(kind)} >= ({kind.sized} if kind.sized else set())
 
 
+def test_a_size_says_what_it_counts_and_a_legend_what_it_is(name: str, tmp_path: Path) -> None:
+    kind = cast(type[Method], FAMILY.member(name))
+    if not kind.sized:
+        pytest.skip("it has no size")
+    assert kind.label
+    assert fitted(made(name, 3), tmp_path).cost().dimensions == (3 if kind.counts == "dimensions" else None)
+
+
+def test_the_codec_fits_into_the_room_that_it_asks_for(name: str, tmp_path: Path) -> None:
+    method = made(name)
+    held = sum(4 * tensor.numel() for tensor in fitted(method, tmp_path).state_dict().values())
+    assert held <= method.disk_bytes(20 if method.target == "weight" else WIDTH) + 64
+
+
 def test_an_impossible_size_is_one_line(name: str, tmp_path: Path) -> None:
     method = made(name)
     if not method.sized:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
@@ -84,6 +84,14 @@ class Chosen(Recipe, kind="toy-chosen"):
 class Holder(Recipe, kind="toy-holder"):
     held: Chosen = field(default_factory=Chosen)
     rest: tuple[Chosen, ...] = ()
+
+
+@dataclass(frozen=True)
+class Worded(Recipe, kind="toy-worded"):
+    """Text that may well be the word auto, beside words of which auto is one."""
+
+    text: str = ""
+    precision: Annotated[Literal["auto", "fp32"] | None, "how exact"] = "fp32"
 
 
 @dataclass(frozen=True)
@@ -377,3 +385,9 @@ def test_a_recipe_knows_its_id_and_its_inputs() -> None:
     assert list(recipes_in(recipe)) == [first, second, Derived(of=first)]
     assert tuple(recipe.plan({})) == tuple(recipes_in(recipe))
     assert kind_named("toy-derived") is Derived
+
+
+def test_auto_in_a_field_of_text_is_text():
+    assert Worded("auto").fingerprint() != Worded().fingerprint()
+    with pytest.raises(UsageError, match=r"toy-worded.precision is still 'auto'"):
+        Worded(precision="auto").fingerprint()

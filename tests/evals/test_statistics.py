@@ -83,3 +83,12 @@ def test_another_unit():
 @pytest.mark.parametrize(("low", "high", "excludes"), [(0.1, 1, True), (-1, -0.1, True), (-1, 1, False), (0, 1, False)])
 def test_excluding_zero(low: float, high: float, excludes: bool):
     assert Estimate((low + high) / 2, low, high, 5).excludes_zero is excludes
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_reading_back_keeps_what_one_window_cannot_say(n: int) -> None:
+    told = {**Estimate(0.5, 0.5, 0.5, n).to_json(), "against": "bigram"}
+    found = Estimate.from_json(told)
+    assert found == Estimate(0.5, 0.5, 0.5, n)
+    assert found.excludes_zero == found.above(0) == found.below(1) == (n > 1)
+    assert not found.above(0.5) and not found.below(0.5)

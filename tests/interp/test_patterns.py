@@ -115,10 +115,12 @@ def test_a_text_of_one_token(lab: Lab):
     assert saved.tolist() == [[[[1.0]], [[1.0]]], [[[1.0]], [[1.0]]]]
 
 
-def test_a_text_that_is_too_long(lab: Lab):
-    assert lab.run(Patterns(TRAIN, "x" * 24)).result["layers"] == 2
-    with pytest.raises(UsageError, match="the text has 25 tokens and the model reads 24 at once; shorten --text"):
-        lab.run(Patterns(TRAIN, "x" * 25))
+def test_of_a_text_that_is_too_long_the_beginning_is_read(lab: Lab):
+    whole, long = (lab.run(Patterns(TRAIN, text)) for text in ("x" * 24, "x" * 24 + "and"))
+    assert (whole.result["cut"], long.result["cut"]) == (0, 3)
+    assert long.result["ids"] == whole.result["ids"]
+    one, other = (run.tensors("patterns.safetensors")["patterns"] for run in (whole, long))
+    assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("text", ["", "  \n\t"])

@@ -47,6 +47,19 @@ def test_a_compiled_model_is_saved_under_its_own_names(saved: Path, tmp_path_fac
         assert (folder / "model.safetensors").read_bytes() == (saved / "model.safetensors").read_bytes()
 
 
+def test_a_full_disk_leaves_the_model_that_was_there(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+
+    def full(weights: Any, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("etude.models.saved.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        save_model(SPEC.build(9, seed=6), saved)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
 def test_precision_is_kept(tmp_path: Path) -> None:
     save_model(SPEC.build(9).bfloat16(), tmp_path)
     model = load_model(tmp_path)

@@ -193,7 +193,7 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         module.publish(Report("Other"), tmp_path)
     assert page.read_text(encoding="utf-8") == before
-    assert not [p for p in tmp_path.iterdir() if p.name.endswith(".partial")]
+    assert not [p for p in tmp_path.iterdir() if p.name.endswith(".tmp")]
 
 
 def test_a_block_without_a_markdown_form_says_so(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from etude.compress import methods
 from etude.compress.methods.infovae import Infovae
 from etude.compress.recipes import Compress, Latents
 from etude.core.errors import UsageError
@@ -117,7 +120,7 @@ def test_sizes_that_are_no_smaller_than_the_component_are_left_out() -> None:
 def test_epochs_are_counted_once_the_text_is() -> None:
     by_epochs = replace(QUICK, epochs=2.0)
     assert list(by_epochs.plan({})) == [QUICK.train.data]
-    data = known(by_epochs, tokens=128 * 1000 + 1, documents=77)
+    data = known(by_epochs, tokens=QUICK.train.context * 1000 + 1, documents=77)
     models = {r for r in by_epochs.plan(data) if isinstance(r, Train)}
     assert {model.steps for model in models} == {round(2.0 * 1000 / QUICK.train.batch)}
     assert by_epochs.steps(known(by_epochs, tokens=200, documents=1)) == 1  # never none
@@ -152,6 +155,11 @@ def test_the_seed_preset_is_the_original_experiment() -> None:
     [
         ({"train": replace(STUDY.train, model=replace(STUDY.train.model, feedforward=0))}, "feedforward = 0"),
         ({"shown": 7}, "shown = 7 is not among the sizes"),
+        ({"sizes": (16, 20), "shown": 16}, r"sizes = \(16, 20\) are none under the width of 16"),
+        ({"codes": (4, 641)}, r"codes = \(4, 641\) are more than the 640 positions that they are fitted to"),
+        ({"codes": (70,), "fit_tokens": 70}, "are more than the 64 positions"),
+        ({"harm_tokens": 63}, "harm_tokens = 63 is less than two samples of 32"),
+        ({"train": replace(STUDY.train, evaluate_tokens=63)}, "train.evaluate_tokens = 63 is less than two samples"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line(change: dict[str, Any], words: str) -> None:
@@ -171,6 +179,65 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 @pytest.fixture(scope="module")
 def answer(lab: Lab) -> Run:
     return lab.run(STUDY)
+
+
+def test_all_of_a_split_is_enough() -> None:
+    read = replace(STUDY, harm_tokens=0, fit_tokens=0, codes=(9999,), train=replace(STUDY.train, evaluate_tokens=0))
+    assert read.harm_tokens == 0
+
+
+HALVES = '''
+from dataclasses import dataclass
+from typing import ClassVar
+from etude.compress.methods.base import Method
+
+@dataclass(frozen=True)
+class Halves(Method):
+    """A method that was dropped into the folder."""
+    parts: int = 1
+    sized: ClassVar[str] = "parts"
+    label: ClassVar[str] = "halves"
+
+    def fit(self, data, seed, run):
+        from etude.compress.linear import constant
+        return constant(data.double().mean(0).float())
+
+    def codec(self, tensors):
+        from etude.compress.linear import constant
+        return constant(tensors["centre"])
+'''
+
+
+@pytest.fixture
+def halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "halves.py").write_text(HALVES, encoding="utf-8")
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    monkeypatch.setattr(methods, "halves", None, raising=False)  # so that what the import sets is taken away
+    monkeypatch.delitem(sys.modules, "etude.compress.methods.halves", raising=False)
+
+
+@pytest.mark.usefixtures("halves")
+def test_a_method_that_is_dropped_in_is_swept_with_the_others(lab: Lab) -> None:
+    study = replace(STUDY, sizes=(2, 3))
+    asked = [c for c in study.compressions(study.train) if c.method.name == "halves"]
+    assert {(c.site, c.method.size) for c in asked} == {(site, n) for site in study.sites(study.train) for n in (2, 3)}
+    run = lab.run(study)
+    assert sum(row["method"] == "halves" for row in run.result["compression"]) == 6 * 2
+    assert ">halves</th>" in run.file("report.html").read_text(encoding="utf-8")
+
+
+def test_the_studys_own_infovae_is_swept() -> None:
+    assert [m for m in STUDY.methods(16) if isinstance(m, Infovae)] == [replace(STUDY.infovae, latent=3)]
+
+
+@pytest.mark.parametrize("preset", ProgressReport.presets())
+def test_each_presets_sample_works_for_its_context(preset: str, lab: Lab) -> None:
+    """Also where it has more tokens than the context: after all training it would be late to refuse it."""
+    study = ProgressReport.preset(preset)
+    model = replace(STUDY.train.model, context=study.train.context)
+    run = lab.run(Patterns(replace(STUDY.train, model=model, steps=0), study.sample))
+    assert len(run.result["tokens"]) == study.train.context
+    assert run.result["cut"] == len(study.sample) - study.train.context  # a byte is a token here
 
 
 def test_numbers_are_those_of_the_runs(answer: Run, lab: Lab) -> None:
@@ -252,3 +319,14 @@ def test_the_seed_preset_shrunk_runs_on_short_articles(lab: Lab, tmp_path: Path)
     assert 0 < counted["last_count"].sum() < 12 and counted["count"].sum() < 12 * 20
     assert last["loss"]["mean"] == pytest.approx(counted["last_loss"].sum() / counted["last_count"].sum())
     assert run.file("report.html").exists()
+
+
+def test_what_was_cut_and_what_was_replaced_is_said(lab: Lab, tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_bytes(b"the cat sat on \xff a mat. " * 60)
+    data = Tokens(Files(path=str(tmp_path)), Byte())
+    study = replace(STUDY, train=replace(STUDY.train, data=data), sizes=(2,), shown=2, sample="a cat, " * 6)
+    page = lab.run(study).file("report.html").read_text(encoding="utf-8")
+    told = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", page))
+    assert re.search(r"reading a sample, whose last 10 ?tokens were cut", told)
+    assert re.search(r"Invalid bytes that were replaced in the text: 180 ?\.", told)

@@ -14,7 +14,7 @@ import pytest
 from etude.core.errors import DamagedError, UsageError
 from etude.core.recipe import Recipe, kind_named, work_of
 from etude.core.run import Draft, Run
-from etude.text.batches import IGNORE, examples_of
+from etude.text.batches import IGNORE
 from etude.text.corpora.base import Corpus, Document
 from etude.text.corpora.fable import Fable
 from etude.text.corpora.files import Files
@@ -78,14 +78,14 @@ def test_two_runs_are_equal_but_for_timing(run: Run, tmp_path: Path):
 
 
 def test_windows_of_the_run(run: Run):
-    examples = examples_of(run.path, "train", 16)
-    inputs, targets = examples.batch(np.array([0, 5]))
-    store = TextData.open(str(run.path)).store("train")
+    data = TextData.open(str(run.path))
+    inputs, targets = data.examples("train", 16).batch(np.array([0, 5]))
+    store = data.store("train")
     assert inputs[1].tolist() == store.tokens[80:96].tolist() and targets[1].tolist() == store.tokens[81:97].tolist()
     with pytest.raises(UsageError, match=r"a context of 1000000 needs 1000001 tokens and the text has \d+"):
-        examples_of(run, "train", 1_000_000)
+        data.examples("train", 1_000_000)
     with pytest.raises(UsageError, match="unknown split 'validation'"):
-        examples_of(run, "validation", 16)
+        data.examples("validation", 16)
 
 
 def test_a_run_with_a_changed_store_is_refused(tmp_path: Path):
@@ -130,6 +130,17 @@ def test_replaced_bytes_are_said(tmp_path: Path):
     _, result = made(tmp_path, Tokens(Files(path=str(tmp_path / "a.txt")), Byte()))
     assert result["replaced"] == result["about"]["replaced"] == 400
     assert sum(split["replaced"] for split in result["splits"].values()) == 400
+
+
+def test_replaced_bytes_are_said_to_the_person(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes(b"some \xff words\n" * 2 + b"good words\n" * 400)
+    recipe, said = Tokens(Files(path=str(tmp_path / "a.txt")), Byte()).resolve(), []
+    work_of(recipe)(recipe, {}, Draft(tmp_path / "said.partial", recipe, say=said.append))
+    assert said == ["corpus files: 2 invalid bytes were replaced by U+FFFD"]
+    (tmp_path / "a.txt").write_text("good words\n" * 400)
+    recipe = Tokens(Files(path=str(tmp_path / "a.txt")), Byte()).resolve()
+    work_of(recipe)(recipe, {}, Draft(tmp_path / "unsaid.partial", recipe, say=said.append))
+    assert len(said) == 1
 
 
 def test_documents_without_text_are_left_out(tmp_path: Path):

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +49,14 @@ class Counter:
 
 def stop(number: int = signal.SIGINT) -> None:
     os.kill(os.getpid(), number)
+
+
+@pytest.fixture(autouse=True)
+def _as_at_a_terminal() -> Iterator[None]:
+    """Hear Ctrl-C, also where a shell started the tests in its background and so deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -141,6 +149,27 @@ def test_a_second_signal_acts_at_once(draft: Callable[[], Draft]):
     assert saved_steps(draft().scratch) == []
 
 
+def test_an_ignored_interrupt_stays_ignored(draft: Callable[[], Draft]):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    advance(Counter({3: lambda: (stop(), stop())[2:] or None}), draft(), steps=5, log_every=1)
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    assert [row["step"] for row in draft().rows()] == [1, 2, 3, 4, 5]
+
+
+def test_stopped_while_the_last_step_is_evaluated(draft: Callable[[], Draft], tmp_path: Path):
+    def stopped(taken: int) -> dict[str, Any]:
+        if taken == 4:
+            stop(signal.SIGTERM)
+        return evaluate(taken)
+
+    with pytest.raises(Interrupted, match="stopped after step 4 of 4"):
+        advance(Counter(), draft(), steps=4, evaluate=stopped)
+    assert saved_steps(draft().scratch) == [4]
+    again = Counter()
+    advance(again, draft(), steps=4, evaluate=evaluate)
+    assert again.steps == [] and rows(draft()) == unbroken(tmp_path, steps=4, evaluate=evaluate)
+
+
 def test_away_from_the_main_thread_signals_are_left_alone(draft: Callable[[], Draft]):
     before = signal.getsignal(signal.SIGINT)
     thread = threading.Thread(target=advance, args=(Counter(), draft()), kwargs={"steps": 3, "log_every": 1})
@@ -217,10 +246,12 @@ class TestWithACheckpointEveryStep:
     def test_a_damaged_one_is_passed_over_and_noted(self, harm: Any, draft: Callable[[], Draft], tmp_path: Path):
         self.die(draft, at=6)
         harm(draft().scratch / "checkpoint-000000006.safetensors")
-        again, run = Counter(), draft()
+        said: list[str] = []
+        again, run = Counter(), Draft(draft().path, Toy(), say=said.append)
         advance(again, run, steps=10, log_every=1)
         assert again.steps[0] == 5
         assert run.notes["damaged_checkpoints"] == ["the checkpoint of step 6 was damaged and passed over"]
+        assert said == [f"{run.recipe.id}: the checkpoint of step 6 was damaged and passed over"]
         assert rows(run) == unbroken(tmp_path, log_every=1)
 
     def test_all_damaged_begins_again(self, draft: Callable[[], Draft], tmp_path: Path):

@@ -76,12 +76,3 @@ def short(number: float | None) -> str:
         if abs(number) < size:
             return f"{number / (size / 1e3):.3g} {letter}"
     return f"{number:.2e}"
-
-
-def bytes_of(size: float) -> str:
-    """Return a size on disk: `312 B`, `4.2 kB`, `1.3 GB`."""
-    for unit in ("B", "kB", "MB"):
-        if size < 999.5:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 9.95 else f"{size:.1f} {unit}"
-        size /= 1e3
-    return f"{size:.1f} GB"

@@ -16,11 +16,11 @@ from pathlib import Path
 from cyclopts import App
 
 import etude
-from etude.cli.console import AsJson, RunsFolder, bytes_of, near, say, say_json
-from etude.cli.run import cores
+from etude.cli.console import AsJson, RunsFolder, near, say, say_json
 from etude.core.errors import EtudeError
+from etude.core.files import bytes_of
 from etude.core.lab import Lab
-from etude.core.machine import machine
+from etude.core.machine import cores, machine, multiplies_bf16
 from etude.core.provenance import LIBRARIES
 
 ENOUGH_MEMORY, ENOUGH_DISK = 4e9, 5e9
@@ -98,21 +98,9 @@ def _torch() -> Iterator[Check]:
     if torch.backends.mps.is_available():
         devices.append("mps")
     yield Check("devices", "ok", ", ".join(devices), "" if len(devices) > 1 else "the demo needs no more than this")
-    if torch.cuda.is_available():
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        fast = not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(_processor_flags())
+    fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else multiplies_bf16()
     remedy = "" if fast else "precision fp32 is quicker here"
     yield Check("bf16", "ok" if fast else "optional", "in hardware" if fast else "only emulated", remedy)
-
-
-def _processor_flags() -> set[str]:
-    """Return what the processor says that it can do; nothing where the system does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    return {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.partition(":")[2].split()}
 
 
 def _hardware() -> Iterator[Check]:

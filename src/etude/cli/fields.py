@@ -79,7 +79,7 @@ class Field:
     def choices(self) -> str:
         """What its one word may be, for the help."""
         if self.recipe:
-            fitting = sorted(n for n, kind in kinds().items() if issubclass(kind, self.recipe) and not kind.hidden)
+            fitting = sorted(n for n, kind in kinds().items() if issubclass(kind, self.recipe))
             return "Runs, by id or name" if self.several else f"A run, by id or name; or {' or '.join(fitting)}"
         if self.family:
             return f"One of: {', '.join(self.family.names())}"

@@ -48,7 +48,7 @@ def list_(
 
 def _sections() -> dict[str, dict[str, str]]:
     """Return the studies, the other recipes and every family's members, each with its line."""
-    every = {name: cls for name, cls in sorted(kinds().items()) if not cls.hidden}
+    every = dict(sorted(kinds().items()))
     studies = {name: summary(cls) for name, cls in every.items() if is_study(cls)}
     recipes = {name: summary(cls) for name, cls in every.items() if not is_study(cls)}
     return {"studies": studies, "recipes": recipes, **_members(families())}

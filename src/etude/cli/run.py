@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from etude.cli.results import result_lines
 from etude.cli.subject import carry_out
 from etude.core.errors import UsageError
 from etude.core.lab import Lab
+from etude.core.machine import cores
 from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.core.shelf import Shelf, check_name
@@ -69,11 +69,6 @@ def lab_for(recipe: Recipe, runs: Path | None, jobs: int | None, threads: int | 
         return Lab(runs, jobs=jobs or min(cores(), MOST_JOBS), threads=threads or 1, quiet=quiet)
     jobs = jobs or 1
     return Lab(runs, jobs=jobs, threads=threads or max(1, cores() // jobs), quiet=quiet)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _print(made: Run) -> None:

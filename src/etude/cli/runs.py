@@ -11,9 +11,10 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from etude.cli.complaints import remark
-from etude.cli.console import AsJson, RunsFolder, bytes_of, near, say, say_json, say_table
+from etude.cli.console import AsJson, RunsFolder, near, say, say_json, say_table
 from etude.cli.results import shown
 from etude.core.errors import DamagedError, UsageError
+from etude.core.files import bytes_of
 from etude.core.lab import Lab
 from etude.core.progress import clock
 from etude.core.run import Run
@@ -75,14 +76,15 @@ def remove(
     ] = False,
     runs: RunsFolder = None,
 ) -> None:
-    """Delete runs for good. A run that others were made from stays, unless these go too."""
+    """Delete runs for good. A run that others were made from stays, unless these go too or it is damaged: made again,
+    it is the same."""
     shelf = shelf_at(runs)
     if not which and not unfinished:
         raise UsageError("nothing to remove: give runs, or --unfinished for drafts. See: etude runs")
-    wanted = {run.id: run for run in map(shelf.find, which)}
+    wanted = {path.name: path for path in map(shelf.place, which)}
     gone: list[str] = []
-    for run in sorted(wanted.values(), key=lambda run: len(shelf.users(run))):  # what nothing was made from goes first
-        gone += shelf.remove(run, with_users=with_users) if run.id not in gone else []
+    for name in sorted(wanted, key=lambda name: len(shelf.users(name))):  # what nothing was made from goes first
+        gone += shelf.remove(wanted[name], with_users=with_users) if name not in gone else []
     gone += [f"{name} (unfinished)" for name in (shelf.remove_unfinished() if unfinished else [])]
     for name in gone:
         say(f"removed {name}")
@@ -96,7 +98,7 @@ def verify(
 ) -> None:
     """Check every file of runs against the hash that was written with it."""
     shelf = shelf_at(runs)
-    damaged = []
+    damaged = [] if which else shelf.unreadable()
     for run in [shelf.find(text) for text in which] or shelf:
         try:
             run.verify()
@@ -139,7 +141,7 @@ def _row(run: Run, names: Sequence[str]) -> dict[str, Any]:
         started = datetime.fromisoformat(run.provenance["timing"]["started"])
         seconds = run.result["timing"]["seconds"]
         return {**row, "started": started.isoformat(), "seconds": seconds, "inputs": run.inputs}
-    except (DamagedError, KeyError, ValueError):
+    except (DamagedError, KeyError, TypeError, ValueError, AttributeError):
         return {**row, "state": "damaged", "started": None, "seconds": None, "inputs": []}
 
 

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from etude.cli.console import AsJson, RunsFolder, bytes_of, near, say, say_json, say_table
+from etude.cli.console import AsJson, RunsFolder, near, say, say_json, say_table
 from etude.cli.describe import documentation, path_of, presets_of, summary
 from etude.cli.fields import MISSING, fields_of
 from etude.cli.results import aligned, flattened
 from etude.cli.spelling import command_for, spell
 from etude.core.errors import EtudeError, UsageError
 from etude.core.family import Member, families
+from etude.core.files import bytes_of
 from etude.core.lab import Lab
 from etude.core.recipe import Recipe, kinds
 from etude.core.run import Run
@@ -188,7 +189,7 @@ def _run_data(run: Run, shelf: Shelf) -> dict[str, Any]:
         "result": run.result,
         "provenance": run.provenance,
         "inputs": run.inputs,
-        "users": [user.id for user in shelf.users(run)],
+        "users": shelf.users(run.id),
         "files": run.files,
     }
 

@@ -90,7 +90,7 @@ def recipe_named(word: str, root: Path) -> Recipe | None:
 def _find(word: str, wanted: type[Recipe], flag: str, root: Path) -> Recipe | type[Recipe]:
     """Return the recipe, or kind of recipe, that a word after a flag names."""
     found = kinds().get(word) or recipe_named(word, root)
-    fitting = [name for name, kind in kinds().items() if issubclass(kind, wanted) and not kind.hidden]
+    fitting = [name for name, kind in kinds().items() if issubclass(kind, wanted)]
     if found is None:
         shelf = Shelf(root)
         ids = [run.id for run in shelf if run.recipe_data.get("kind") in fitting]
@@ -107,8 +107,7 @@ def _subject(name: str, preset: str | None, root: Path) -> tuple[type[Recipe], R
     if cls is None:
         recipe = recipe_named(name, root)
         if recipe is None:
-            names = [kind for kind, found in kinds().items() if not found.hidden]
-            raise unknown("recipe or study", name, names, see="etude list")
+            raise unknown("recipe or study", name, kinds(), see="etude list")
         if preset:
             raise UsageError(f"--preset {preset} goes with a study's name, and {name} has values of its own")
         return type(recipe), recipe
@@ -163,7 +162,7 @@ def _split(verb: str, words: Sequence[str], options: Options) -> tuple[str | Non
 
 def _help_without_name(verb: str, act: Callable[..., None], options: Options) -> None:
     studies = sorted(name for name, kind in kinds().items() if is_study(kind))
-    others = sorted(name for name, kind in kinds().items() if not is_study(kind) and not kind.hidden)
+    others = sorted(name for name, kind in kinds().items() if not is_study(kind))
     text = (
         f"{paragraphs(act.__doc__ or '')}\n\nNAME is a study ({', '.join(studies) or 'none yet'}), a recipe"
         f" ({', '.join(others)}), or a run or a recipe.json, which is then made again.\n\n`etude {verb} NAME --help`"

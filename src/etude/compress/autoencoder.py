@@ -71,12 +71,22 @@ class Autoencoder(Codec):
         self.register_buffer("scale", torch.ones(()))
 
     def encode(self, x: Tensor) -> Tensor:
-        x = (x - self.get_buffer("centre")) / self.get_buffer("scale")
-        return self.read(x) + self.encode_out(gelu(self.encode_in(x)))
+        return self.squeeze(self.standard(x))
 
     def decode(self, code: Tensor) -> Tensor:
-        x = self.write(code) + self.decode_out(gelu(self.decode_in(code)))
-        return x * self.get_buffer("scale") + self.get_buffer("centre")
+        return self.expand(code) * self.get_buffer("scale") + self.get_buffer("centre")
+
+    def standard(self, x: Tensor) -> Tensor:
+        """Return activations about the centre, in units of the scale."""
+        return (x - self.get_buffer("centre")) / self.get_buffer("scale")
+
+    def squeeze(self, x: Tensor) -> Tensor:
+        """Return the code of standard activations."""
+        return self.read(x) + self.encode_out(gelu(self.encode_in(x)))
+
+    def expand(self, code: Tensor) -> Tensor:
+        """Return the standard activations that a code stands for."""
+        return self.write(code) + self.decode_out(gelu(self.decode_in(code)))
 
     def cost(self) -> Cost:
         return Cost(self.latent, 32.0 * self.latent, sum(p.numel() for p in self.parameters()))
@@ -90,7 +100,10 @@ class Autoencoder(Codec):
         scale = float((variances.sum() / len(variances)).sqrt()) or 1.0
         self.get_buffer("scale").fill_(scale)
         kept = directions[:, : self.latent].float()
-        spread = (variances[: self.latent].sqrt() / scale).clamp_min(1e-6).float()
+        spread = (variances[: self.latent].sqrt() / scale).float()
+        # A direction in which these data do not vary would multiply what others do in it, so it is read a thousand
+        # times as strongly as the greatest at most. Without any variance only the last bound stands.
+        spread = spread.clamp_min(max(1e-3 * float(spread.max()), 1e-6))
         self.read.W.copy_(kept / spread)
         self.write.W.copy_((kept * spread).T)
         for layer in (self.encode_in, self.decode_in):
@@ -109,7 +122,7 @@ class AutoencoderStepper:
 
     def __init__(self, method: Infovae, codec: Autoencoder, data: Float[Tensor, "N D"], seed: int) -> None:
         self.method, self.codec, self.seed = method, codec, seed
-        self.data = (data - codec.get_buffer("centre")) / codec.get_buffer("scale")
+        self.data = codec.standard(data)
         self.optimiser = torch.optim.Adam(codec.parameters(), lr=0.0, fused=True)
         self.draw = torch.Generator()
 
@@ -118,9 +131,8 @@ class AutoencoderStepper:
         method, codec = self.method, self.codec
         self.draw.manual_seed(stream(self.seed, "batch", number))
         x = self.data[torch.randint(len(self.data), (min(method.batch, len(self.data)),), generator=self.draw)]
-        z = codec.read(x) + codec.encode_out(gelu(codec.encode_in(x)))
-        y = codec.write(z) + codec.decode_out(gelu(codec.decode_in(z)))
-        lost = ((x - y) ** 2).mean()  # 1 is the variance: `scale` made it so
+        z = codec.squeeze(x)
+        lost = ((x - codec.expand(z)) ** 2).mean()  # 1 is the variance: `scale` made it so
         prior = mmd_to_normal(z, method.bandwidth)
         loss = lost + method.prior * prior
         self.optimiser.zero_grad(set_to_none=True)

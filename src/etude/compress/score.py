@@ -41,7 +41,7 @@ class Explained:
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Take in activations [..., D] and what is left of them."""
-        x, y = x.flatten(0, -2).double(), y.flatten(0, -2).double()
+        x, y = x.flatten(0, -2).cpu().double(), y.flatten(0, -2).cpu().double()  # MPS has no float64
         self.error += float(((x - y) ** 2).sum())
         self.total += float((x**2).sum())
         self.sum = x.sum(0) if self.sum is None else self.sum + x.sum(0)
@@ -158,8 +158,8 @@ def _weight_edit(site: str, codec: Codec, explained: Explained) -> Callable[[Ten
         matrix = as_matrix(site, weight)
         smaller = codec(matrix)
         if not explained.count:
-            explained.error, explained.count = float(((matrix - smaller).double() ** 2).sum()), 1
-            explained.total, explained.sum = float((matrix.double() ** 2).sum()), torch.zeros(1).double()
+            explained.error, explained.count = float(((matrix - smaller).cpu().double() ** 2).sum()), 1
+            explained.total, explained.sum = float((matrix.cpu().double() ** 2).sum()), torch.zeros(1).double()
         return smaller.reshape(weight.shape)
 
     return edit
@@ -167,5 +167,5 @@ def _weight_edit(site: str, codec: Codec, explained: Explained) -> Callable[[Ten
 
 def _divergence(p: Tensor, q: Tensor, scored: Tensor) -> np.ndarray:
     """Return the summed divergence of each window from log-probabilities p to q [B, T, V]."""
-    each = (p.exp() * (p - q)).sum(-1).double()
-    return (each * scored).sum(1).cpu().numpy()
+    each = (p.exp() * (p - q)).sum(-1).cpu().double()
+    return (each * scored.cpu()).sum(1).numpy()

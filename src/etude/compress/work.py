@@ -74,7 +74,10 @@ def compress(recipe: Compress, inputs: Mapping[Recipe, Run], run: Draft) -> dict
 
     measured = harm(host, site, codec, progress)
     save_file({name: tensor.contiguous().clone() for name, tensor in codec.state_dict().items()}, run.path / CODEC)
-    run.save("windows.safetensors", {"loss": measured.harmed.loss, "kl": measured.kl, "count": measured.harmed.count})
+    harmed, clean = measured.harmed, measured.clean
+    run.save(
+        "windows.safetensors", {"loss": harmed.loss, "clean": clean.loss, "kl": measured.kl, "count": harmed.count}
+    )
     return {
         "site": str(site),
         "method": recipe.method.name,

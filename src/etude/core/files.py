@@ -31,6 +31,14 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file in one step, with the same bytes on every system. Its folder is made where there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+    return path
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write JSON in one step. Not-a-number is refused, so that any JSON reader can read a run."""
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
@@ -67,6 +75,15 @@ def require_room(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(standing).free
     if needed > free:
         raise EtudeError(
-            f"{what} needs {needed / 1e9:.1f} GB in {folder} and the disk has {free / 1e9:.1f} GB free;"
+            f"{what} needs {bytes_of(needed)} in {folder} and the disk has {bytes_of(free)} free;"
             " make room, or choose another folder with --runs"
         )
+
+
+def bytes_of(size: float) -> str:
+    """Return a size on disk as a person says it: `312 B`, `4.2 kB`, `1.3 GB`."""
+    for unit in ("B", "kB", "MB"):
+        if size < 999.5:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 9.95 else f"{size:.1f} {unit}"
+        size /= 1e3
+    return f"{size:.1f} GB"

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from etude.core.done import Done
 from etude.core.errors import EtudeError, Interrupted
+from etude.core.machine import cores
 from etude.core.progress import Watch
 from etude.core.recipe import Recipe
 from etude.core.run import MANIFEST, Run
+from etude.core.signals import send, without_interrupt
 from etude.core.work import make, make_in_worker, start_worker
 
 
@@ -43,7 +45,7 @@ class Lab:
     ) -> None:
         self.root = Path(root or os.environ.get("ETUDE_RUNS") or "runs")
         self.jobs = max(1, jobs)
-        self.threads = threads or max(1, (os.cpu_count() or 1) // self.jobs)
+        self.threads = threads or max(1, cores() // self.jobs)
         self.quiet = quiet
 
     def lookup(self, recipe: Recipe) -> Run | None:
@@ -82,7 +84,11 @@ class Lab:
         try:
             while True:
                 while len(busy) < self.jobs and (task := schedule.take()):
-                    busy[pool.submit(make_in_worker, self.root, task.recipe, task.inputs, self.threads)] = task
+                    with without_interrupt():  # it may start a process
+                        future = pool.submit(
+                            make_in_worker, self.root, task.recipe, task.inputs, self.threads, quiet=self.quiet
+                        )
+                    busy[future] = task
                 if not busy:
                     return
                 for future in wait(busy, return_when=FIRST_COMPLETED).done:
@@ -94,18 +100,20 @@ class Lab:
                 " with -j 1 if memory is short"
             ) from None
         except BaseException:
-            _interrupt(pool)  # they save a checkpoint and leave
+            send(signal.SIGTERM, pool._processes or {})  # they save a checkpoint and leave
             raise
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            _close(pool)
 
 
-def _interrupt(pool: ProcessPoolExecutor) -> None:
-    for pid in list(pool._processes or {}):
-        try:
-            os.kill(pid, signal.SIGINT)
-        except ProcessLookupError:
-            continue
+def _close(pool: ProcessPoolExecutor) -> None:
+    """Wait for the workers to leave. Whoever stops this too does not want to wait: then they are killed."""
+    processes = list(pool._processes or {})
+    try:
+        pool.shutdown(wait=True, cancel_futures=True)
+    except KeyboardInterrupt:
+        send(signal.SIGKILL, processes)
+        raise
 
 
 class _Schedule:

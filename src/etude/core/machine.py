@@ -39,15 +39,29 @@ def _memory() -> int:
         return 0
 
 
+def cores() -> int:
+    """Return how many cores this process may use, which can be fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @functools.cache
 def multiplies_bf16() -> bool:
-    """Return whether the processor multiplies bfloat16 matrices itself; elsewhere PyTorch imitates it, slowly."""
+    """Return whether the processor multiplies bfloat16 matrices itself; elsewhere PyTorch imitates it, slowly.
+
+    Only Linux tells; on other systems the answer is no.
+    """
     try:
         told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return False
-    flags = next((line for line in told.splitlines() if line.startswith("flags")), "").split()
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+    return knows_bf16(told)
+
+
+def knows_bf16(cpuinfo: str) -> bool:
+    """Return whether a `/proc/cpuinfo` names bfloat16 among what the processor can: as `flags` on x86, where `bf16` is
+    part of AVX-512 or AMX, and as `Features` on ARM."""
+    lines = (line.partition(":") for line in cpuinfo.splitlines() if line.startswith(("flags", "Features")))
+    return any(not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(told.split()) for _, _, told in lines)
 
 
 @functools.cache
@@ -55,8 +69,8 @@ def keep_freed_memory() -> None:
     """Let the C allocator keep what it is given back, instead of returning it to the kernel after every step.
 
     Tensors over 128 KB are otherwise mapped and unmapped each time, and the page faults cost more than the arithmetic:
-    see LOG.md, 2026-11-21. The process then holds on to its peak. Only glibc has these switches; elsewhere nothing
-    happens.
+    see LOG.md, 2026-11-21. The process then holds on to its peak, and so does that of a caller who makes runs in it:
+    glibc cannot tell what its switches were, so they are not put back. Elsewhere than on glibc nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return

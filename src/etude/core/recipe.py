@@ -40,7 +40,6 @@ class Recipe(Spec):
 
     kind: ClassVar[str] = ""
     does: ClassVar[str] = ""
-    hidden: ClassVar[bool] = False
 
     def __init_subclass__(cls, *, kind: str = "", does: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etude.core.errors import DamagedError, EtudeError
-from etude.core.files import read_json, sha256_of, write_json
+from etude.core.files import read_json, replacing, sha256_of, write_json
 from etude.core.recipe import Recipe
+from etude.core.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +45,13 @@ class Run:
                 f"{self.path} has run format {found} and this Etude reads format {FORMAT};"
                 " read it with the release that wrote it, or make the run again"
             )
-        self.files: dict[str, dict[str, Any]] = manifest["files"]
+        files = manifest.get("files")
+        if not isinstance(files, dict) or not all(_is_entry(entry) for entry in files.values()):
+            raise DamagedError(
+                f"{self.path / MANIFEST} does not list the run's files: it was changed;"
+                f" remove the run with `etude runs remove {self.id}` and make it again"
+            )
+        self.files: dict[str, dict[str, Any]] = files
 
     @property
     def id(self) -> str:
@@ -122,19 +129,25 @@ class Run:
         return list(self.provenance.get("inputs", []))
 
 
+def _is_entry(entry: Any) -> bool:
+    """Whether this is what a manifest says of a file."""
+    return isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)
+
+
 class Draft:
     """A run being made: what a recipe's work is given to write into.
 
     Attributes:
         path: the folder; files written here become the run's.
         scratch: a folder for what should survive a kill but is no part of the run (checkpoints to resume from).
+        say: takes a line for the person who waits for the run, of what they should know and would not find out.
     """
 
-    def __init__(self, path: Path, recipe: Recipe) -> None:
-        self.path, self.recipe = path, recipe
+    def __init__(self, path: Path, recipe: Recipe, *, say: Callable[[str], None] = lambda text: None) -> None:
+        self.path, self.recipe, self.say = path, recipe, say
         self.scratch = path / "scratch"
         self.notes: dict[str, Any] = {}
-        self._started = time.monotonic()
+        self.stopwatch = Stopwatch(self.scratch / "clock.json")
         self._first: tuple[float, float] | None = None
         self._shown = 0.0
         if path.exists() and not self._same_recipe():
@@ -176,7 +189,8 @@ class Draft:
         from safetensors.numpy import save_file
 
         path = self.path / name
-        save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, path)
+        with replacing(path) as temporary:
+            save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, temporary)
         return path
 
     def note(self, **facts: Any) -> None:
@@ -195,10 +209,11 @@ class Draft:
         rate = (done - start) / (now - since) if now > since else 0.0
         state = {"done": done, "total": total, "unit": unit, "note": note, "rate": rate}
         write_json(self.scratch / "progress.json", state)
+        self.stopwatch.keep()
 
     def finish(self, result: dict[str, Any], provenance: dict[str, Any]) -> Run:
         """Write what remains, hash every file and turn the draft into a run."""
-        timing = {**result.pop("timing", {}), "seconds": round(time.monotonic() - self._started, 3)}
+        timing = {**result.pop("timing", {}), "seconds": self.stopwatch.seconds}
         write_json(self.path / "result.json", {**result, "timing": timing})
         write_json(self.path / "provenance.json", {**provenance, **self.notes})
         written = (p.relative_to(self.path) for p in self.path.rglob("*") if p.is_file())

@@ -230,11 +230,23 @@ def _essence(value: Any) -> Any:
         held = getattr(value, f.name)
         if f.metadata.get("cosmetic"):
             continue
-        if held == AUTO:
+        if held == AUTO and _may_be_auto(type(value), f):
             raise UsageError(f"{label(type(value))}.{f.name} is still 'auto'; resolve the recipe before naming its run")
         if isinstance(held, Spec) or any(specs_in(held)) or held != _default(f):  # a version inside may have changed
             essence[f.name] = _essence(held)
     return essence
+
+
+def _may_be_auto(cls: type, f: dataclasses.Field[Any]) -> bool:
+    """Return whether AUTO in a field leaves the choice to the machine: it is the default, or one of the words that the
+    field takes. In any other field of text the same four letters are text."""
+    return _default(f) == AUTO or _takes_auto(field_types(cls)[f.name])
+
+
+def _takes_auto(hint: Any) -> bool:
+    if typing.get_origin(hint) is typing.Literal:
+        return AUTO in typing.get_args(hint)
+    return any(_takes_auto(inner) for inner in typing.get_args(hint))
 
 
 def _default(f: dataclasses.Field[Any]) -> Any:

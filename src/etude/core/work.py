@@ -7,25 +7,30 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
 
 from etude.core.done import Done
+from etude.core.errors import UsageError
 from etude.core.files import require_room
 from etude.core.locks import held
-from etude.core.machine import keep_freed_memory
+from etude.core.machine import cores, keep_freed_memory
 from etude.core.provenance import provenance
 from etude.core.recipe import Recipe, work_of
 from etude.core.run import MANIFEST, Draft, Run, seal
+from etude.core.signals import obey_the_lab, stoppable
+from etude.core.trouble import explained
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""What numerical libraries read when they are loaded."""
 
 
-def make(
-    root: Path, recipe: Recipe, inputs: Done, threads: int, say: Callable[[str], None], *, wait_for_others: bool = True
-) -> Run:
+def make(root: Path, recipe: Recipe, inputs: Done, threads: int, say: Callable[[str], None]) -> Run:
     """Make the run of a resolved recipe whose inputs are done, or return it where it stands already.
 
-    A draft left by a process that was killed is gone on with.
+    A draft left by a process that was killed is gone on with. Another process that is making the run is waited for.
 
     Args:
         root: the folder of runs.
@@ -33,14 +38,13 @@ def make(
         inputs: the runs of everything the recipe asked for.
         threads: how many threads PyTorch may use.
         say: takes one line for the person, as when another process has the run.
-        wait_for_others: wait for another process that is making this run, instead of refusing.
 
     Raises:
-        BusyError: another process is making it and `wait_for_others` is false.
-        EtudeError: the disk has no room for it, or whatever the work raises.
+        UsageError: the recipe asks for what cannot be. Nothing of it is left, unless it can be gone on with.
+        EtudeError: the disk or the memory has no room for it, or whatever the work raises. Its draft is kept.
     """
     final = root / recipe.id
-    with held(root, recipe.id, wait=wait_for_others, say=say):
+    with held(root, recipe.id, say=say):
         if (final / MANIFEST).exists():
             return Run(final)
         require_room(root, recipe.estimate().disk_bytes, recipe.id)
@@ -49,16 +53,60 @@ def make(
         partial = root / f"{recipe.id}.partial"
         if (partial / MANIFEST).exists():  # the manifest is written last: all but the final step was done
             return seal(partial)
-        draft = Draft(partial, recipe)
-        use_threads(threads)
-        keep_freed_memory()
-        result = work_of(recipe)(recipe, inputs, draft)
-        return draft.finish(result, provenance(recipe, [run.id for run in inputs.runs()], threads))
+        try:
+            return _done(Draft(partial, recipe, say=say), inputs, threads)
+        except UsageError:
+            if not list(partial.glob("scratch/checkpoint-*")):
+                shutil.rmtree(partial)
+            raise
+        except Exception as error:
+            if told := explained(error, recipe.id, partial):
+                raise told from error
+            raise
+
+
+def _done(draft: Draft, inputs: Done, threads: int) -> Run:
+    """Do the work of a draft's recipe, noting beforehand where it comes from."""
+    recipe = draft.recipe
+    origin = provenance(recipe, [run.id for run in inputs.runs()], threads)
+    draft.stopwatch.begin(origin)
+    try:
+        with using_threads(threads):
+            keep_freed_memory()
+            result = work_of(recipe)(recipe, inputs, draft)
+        return draft.finish(result, origin)
+    except BaseException:
+        draft.stopwatch.keep()
+        raise
+
+
+@contextmanager
+def using_threads(threads: int) -> Iterator[None]:
+    """Use so many threads in the block, and as many as before after it, so that making a run in a notebook does not
+    leave the notebook slower.
+
+    What PyTorch would have chosen is unknown where the block was what loaded it; then it gets what `$OMP_NUM_THREADS`
+    says, or all cores.
+    """
+    torch = sys.modules.get("torch")
+    environment = {name: os.environ.get(name) for name in THREADS}
+    said = (environment[THREADS[0]] or "").partition(",")[0]  # a list has one number for each level of nesting
+    before = torch.get_num_threads() if torch is not None else int(said) if said.isdigit() else cores()
+    use_threads(threads)
+    try:
+        yield
+    finally:
+        use_threads(before)
+        for name, value in environment.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def use_threads(threads: int) -> None:
     """Set the number of threads for numerical libraries that are loaded, and for those that will be."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for name in THREADS:
         os.environ[name] = str(threads)
     torch = sys.modules.get("torch")  # not imported here: this floor, and a study's own work, do without it
     if torch is not None:
@@ -66,10 +114,11 @@ def use_threads(threads: int) -> None:
 
 
 def start_worker(threads: int) -> None:
-    """Prepare a pool's worker: its threads, and its end when the parent dies.
+    """Prepare a pool's worker: its threads, what stops it, and its end when the parent dies.
 
     A worker whose parent was killed would otherwise finish its task and hold the locks of runs that nobody waits for.
     """
+    obey_the_lab()
     use_threads(threads)
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -82,6 +131,12 @@ def start_worker(threads: int) -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
-def make_in_worker(root: Path, recipe: Recipe, inputs: Done, threads: int) -> Path:
-    """Make a run in a pool's worker and return its folder."""
-    return make(root, recipe, inputs, threads, say=lambda text: print(text, file=sys.stderr, flush=True)).path
+def make_in_worker(root: Path, recipe: Recipe, inputs: Done, threads: int, *, quiet: bool) -> Path:
+    """Make a run in a pool's worker and return its folder. What it says goes to standard error, unless `quiet`."""
+
+    def say(text: str) -> None:
+        if not quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    with stoppable():
+        return make(root, recipe, inputs, threads, say).path

@@ -96,20 +96,19 @@ def _parts(sequences: Repeats, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _scores_of(model: DecoderModel, tokens: Tensor, period: Tensor) -> tuple[np.ndarray, ...]:
-    device = next(model.parameters()).device
-    tokens, period = tokens.to(device), period.to(device)
-    seen = look(model, tokens, ["L*.attn.pattern", "logits"])
+    there = look(model, tokens.to(next(model.parameters()).device), ["L*.attn.pattern", "logits"])
+    seen = {site: value.cpu() for site, value in there.items()}  # sums are in float64, which MPS has not
     logits = next(value for site, value in seen.items() if site == "logits")
     patterns = torch.stack([value for site, value in seen.items() if site != "logits"], 1)  # [B, L, H, T, T]
     length = tokens.shape[1]
-    query = torch.arange(length, device=device)
+    query = torch.arange(length)
     later = (query >= period[:, None]).double()  # [B, T]: the present token has been seen a period ago
     second = later * (query < 2 * period[:, None])  # and no earlier
 
     def attention_to(source: Tensor) -> np.ndarray:
         index = source.clamp(0, length - 1)[:, None, None, :, None].expand(*patterns.shape[:-1], 1)
         at = patterns.gather(-1, index).squeeze(-1).double()
-        return ((at * second[:, None, None]).sum(-1) / second.sum(-1)[:, None, None]).cpu().numpy()
+        return ((at * second[:, None, None]).sum(-1) / second.sum(-1)[:, None, None]).numpy()
 
     rows = query.expand(len(tokens), -1)
     even = (second / (query + 1)).sum(-1) / second.sum(-1)
@@ -120,7 +119,7 @@ def _scores_of(model: DecoderModel, tokens: Tensor, period: Tensor) -> tuple[np.
         attention_to(rows - 1),
         attention_to(rows - period[:, None] + 1),
         attention_to(torch.zeros_like(rows)),
-        even.cpu().numpy(),
-        ((loss * known).sum(1) / known.sum(1)).cpu().numpy(),
-        ((loss * (1 - known)).sum(1) / (1 - known).sum(1)).cpu().numpy(),
+        even.numpy(),
+        ((loss * known).sum(1) / known.sum(1)).numpy(),
+        ((loss * (1 - known)).sum(1) / (1 - known).sum(1)).numpy(),
     )

@@ -96,11 +96,11 @@ def tally(logits: Tensor, targets: Tensor) -> Scores:
         targets: [B, T] with IGNORE where there is nothing to predict.
     """
     flat = cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none")
-    loss = flat.view(targets.shape).double()
+    loss = flat.view(targets.shape).cpu().double()  # on the CPU first: MPS has no float64
     predicted = targets != IGNORE
     right = (logits.argmax(-1) == targets) & predicted
     sums = (loss.sum(1), right.sum(1), predicted.sum(1), loss[:, -1], right[:, -1], predicted[:, -1])
-    return Scores(*(s.double().cpu().numpy() for s in sums))
+    return Scores(*(s.cpu().double().numpy() for s in sums))
 
 
 def joined(parts: list[Scores]) -> Scores:

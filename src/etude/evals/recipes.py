@@ -34,6 +34,8 @@ class Baselines(Recipe, kind="baselines", does="etude.evals.work:baselines"):
 class Heads(Recipe, kind="heads", does="etude.evals.work:heads"):
     """Score each head of a model for previous-token and induction attention on repeated random sequences.
 
+    It runs on the CPU, as every instrument does: only a training has a device.
+
     Attributes:
         of: the model.
         sequences: how many random sequences.

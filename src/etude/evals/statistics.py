@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -28,15 +29,28 @@ class Estimate:
     def to_json(self) -> dict[str, Any]:
         return {"mean": self.mean, "low": self.low, "high": self.high, "n": self.n}
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the estimate that `to_json` wrote; other keys of the row that it stands in are passed over."""
+        return cls(data["mean"], data["low"], data["high"], data["n"])
+
     def scaled(self, factor: float) -> Estimate:
         """Return the estimate in another unit."""
         low, high = sorted((self.low * factor, self.high * factor))
         return Estimate(self.mean * factor, low, high, self.n)
 
+    def above(self, bound: float) -> bool:
+        """Return whether the whole interval lies above a bound."""
+        return self.n > 1 and self.low > bound
+
+    def below(self, bound: float) -> bool:
+        """Return whether the whole interval lies below a bound."""
+        return self.n > 1 and self.high < bound
+
     @property
     def excludes_zero(self) -> bool:
         """Whether the interval lies on one side of 0."""
-        return self.n > 1 and (self.low > 0 or self.high < 0)
+        return self.above(0) or self.below(0)
 
 
 def ratio(sums: np.ndarray, counts: np.ndarray) -> Estimate:

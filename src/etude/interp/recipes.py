@@ -11,11 +11,11 @@ from etude.models.recipes import ModelRecipe
 
 @dataclass(frozen=True)
 class Patterns(Recipe, kind="patterns", does="etude.interp.work:patterns"):
-    """Read what every head attends to on a text.
+    """Read what every head attends to on a text. It runs on the CPU, as every instrument does.
 
     Attributes:
         of: the model.
-        text: what it reads.
+        text: what it reads; of a text longer than its context, the beginning.
     """
 
     of: ModelRecipe

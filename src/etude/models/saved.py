@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from etude.core.errors import DamagedError, UsageError
+from etude.core.files import replacing
 from etude.models.decoder import Decoder
 from etude.models.decoder_model import DecoderModel
 from etude.nn.look import unwrapped
@@ -32,11 +32,9 @@ def save_model(model: torch.nn.Module, folder: str | Path) -> None:
     folder = Path(folder)
     weights = {name: value.detach().cpu().contiguous() for name, value in original.state_dict().items()}
     about = {"spec": original.spec.to_json(), "vocabulary": original.vocabulary}
-    fresh = {name: folder / f"{name}.partial" for name in (WEIGHTS, SHAPE)}
-    save_file(weights, fresh[WEIGHTS])
-    fresh[SHAPE].write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    for name, path in fresh.items():
-        os.replace(path, folder / name)
+    with replacing(folder / SHAPE) as shape, replacing(folder / WEIGHTS) as values:  # neither is there before both are
+        save_file(weights, values)
+        shape.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 def load_model(folder: str | Path) -> DecoderModel:

@@ -12,6 +12,7 @@ from functools import singledispatchmethod
 from pathlib import Path
 
 from etude.core.errors import UsageError
+from etude.core.files import write_text
 from etude.report.blocks import (
     Attention,
     Block,
@@ -34,7 +35,6 @@ from etude.report.blocks import (
     Value,
 )
 from etude.report.draw import svg
-from etude.report.files import replace
 from etude.report.inline import written
 from etude.report.raster import attention_svg, heatmap_svg
 
@@ -50,8 +50,8 @@ def markdown(report: Report, folder: Path) -> Path:
     writer = _Writer(Path(folder))
     content = writer.report(report)
     for name, picture in writer.pictures.items():
-        replace(writer.folder / name, picture)
-    path = replace(writer.folder / "report.md", content)
+        write_text(writer.folder / name, picture)
+    path = write_text(writer.folder / "report.md", content)
     for old in writer.folder.glob("figure-*.svg"):
         if re.fullmatch(r"figure-\d+\.svg", old.name) and old.name not in writer.pictures:
             old.unlink()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from etude.core.files import write_text
 from etude.report.blocks import Report
-from etude.report.files import replace
 from etude.report.html import html
 from etude.report.markdown import markdown
 
@@ -18,4 +18,4 @@ def publish(report: Report, folder: Path | str) -> Path:
     folder = Path(folder)
     page = html(report)
     markdown(report, folder)
-    return replace(folder / "report.html", page)
+    return write_text(folder / "report.html", page)

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
+from etude.compress.methods.base import Method
 from etude.compress.methods.infovae import Infovae
-from etude.compress.methods.kmeans import Kmeans
-from etude.compress.methods.mean import Mean
-from etude.compress.methods.pca import Pca
-from etude.compress.methods.random import Random
-from etude.compress.methods.svd import Svd
-from etude.compress.methods.zero import Zero
 from etude.compress.recipes import Compress, Latents
 from etude.core.errors import UsageError
+from etude.core.family import Family
 from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.evals.recipes import Baselines, Heads
@@ -49,8 +45,8 @@ class ProgressReport(Study):
     Attributes:
         train: the decoder with feed-forward layers and how it is trained; the attention-only one differs in that alone.
         epochs: passes over the training split, in place of `train.steps`; 0 takes the steps.
-        sizes: latent sizes; those under a component's width are swept.
-        codes: codebook sizes of k-means.
+        sizes: numbers of dimensions; those under a component's width are swept.
+        codes: codebook sizes.
         infovae: the InfoVAE, but for its size.
         fit_tokens: positions that each compressor is fitted to.
         harm_tokens: positions of the validation split that its harm is measured on.
@@ -70,7 +66,11 @@ class ProgressReport(Study):
 
     @classmethod
     def presets(cls) -> dict[str, Self]:
-        return {"quick": cls(train=_quick()), "seed": cls(train=_seed(), epochs=2.0)}
+        short = Infovae(steps=300, batch=256)
+        return {
+            "quick": cls(train=_quick(), codes=(8, 32, 128), infovae=short),
+            "seed": cls(train=_seed(), epochs=2.0),
+        }
 
     def check(self) -> None:
         model = self.train.model
@@ -84,11 +84,22 @@ class ProgressReport(Study):
                 raise UsageError(f"{name} = {given} names one twice; name each once")
         if self.shown not in self.sizes:
             raise UsageError(f"shown = {self.shown} is not among the sizes {self.sizes}; choose one of them")
-        if self.harm_tokens and self.harm_tokens < 2 * self.train.context:
+        if min(self.sizes) >= model.width:
+            raise UsageError(f"sizes = {self.sizes} are none under the width of {model.width}; name a smaller one")
+        context = self.train.context
+        fitted = max(1, self.fit_tokens // context) * context
+        if self.fit_tokens and max(self.codes, default=0) > fitted:
             raise UsageError(
-                f"harm_tokens = {self.harm_tokens} is less than two samples of {self.train.context}, and one gives no"
-                f" interval; read {2 * self.train.context} or more, or 0 for all"
+                f"codes = {self.codes} are more than the {fitted} positions that they are fitted to; name fewer, or"
+                f" raise fit_tokens"
             )
+        read = {"harm_tokens": self.harm_tokens, "train.evaluate_tokens": self.train.evaluate_tokens}
+        for name, tokens in read.items():
+            if tokens and tokens < 2 * context:
+                raise UsageError(
+                    f"{name} = {tokens} is less than two samples of {context}, and one gives no interval;"
+                    f" read {2 * context} or more, or 0 for all"
+                )
 
     # What is wanted
 
@@ -139,19 +150,27 @@ class ProgressReport(Study):
         return found
 
     def compressions(self, model: Train) -> list[Compress]:
-        """Return every compression of a model: each site, method and size, and the floors."""
+        """Return every compression of a model: each method of the family at each site, in each size that fits."""
         found = []
-        small = [size for size in self.sizes if size < model.model.width]
         for site, weight in self.sites(model).items():
-            at = Compress(model, site, fit_tokens=self.fit_tokens, evaluate_tokens=self.harm_tokens)
-            for size in small:
-                sized = (replace(self.infovae, latent=size), Pca(size), Random(size))
-                found += [replace(at, method=method) for method in sized]
-                if ".attn." in site or size <= model.model.feedforward:  # else the weight has no such rank
-                    found.append(replace(at, site=weight, method=Svd(size)))
-            found += [
-                replace(at, method=method) for method in (*(Kmeans(codes) for codes in self.codes), Mean(), Zero())
-            ]
+            rank = model.model.width if ".attn." in site else model.model.feedforward  # the greatest of the weight
+            for method in self.methods(model.model.width):
+                if method.target == "activation":
+                    found.append(Compress(model, site, method, self.fit_tokens, self.harm_tokens))
+                elif method.size <= rank:
+                    found.append(Compress(model, weight, method, self.fit_tokens, self.harm_tokens))
+        return found
+
+    def methods(self, width: int) -> list[Method]:
+        """Return every method of compression in each of its sizes under a width; a floor, which has none, once."""
+        found = []
+        for kind in cast(Iterable[type[Method]], Family("compress/methods")):
+            given: Method | None = self.infovae if kind is Infovae else None
+            swept = self.codes if kind.counts == "codes" else [size for size in self.sizes if size < width]
+            if not kind.sized:
+                found.append(kind())
+            else:
+                found += [replace(given, **{kind.sized: n}) if given else kind(**{kind.sized: n}) for n in swept]
         return found
 
     def latents(self, model: Train) -> list[Latents]:
@@ -181,12 +200,14 @@ def _quick() -> Train:
     See `benchmarks/quick.md` for what was tried.
     """
     return Train(
-        data=Tokens(Pylib(), BytePair(vocabulary=1024)),
-        model=Decoder(layers=2, width=128, heads=4, feedforward=512, context=128),
-        schedule=Schedule(peak=4e-3, warmup=100),
-        batch=16,
-        steps=1200,
-        evaluate_every=200,
+        data=Tokens(Pylib(), BytePair(vocabulary=2048)),
+        model=Decoder(layers=2, width=128, heads=4, feedforward=512, context=64, positions="rotary"),
+        optimiser=AdamW(beta2=0.99),
+        schedule=Schedule(peak=2e-3, warmup=160, floor=0.05),
+        batch=8,
+        steps=3200,
+        precision="auto",
+        evaluate_every=400,
     )
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from etude.core.errors import UsageError
 from etude.text.store import TokenStore
-
-if TYPE_CHECKING:
-    from etude.core.run import Run
 
 IGNORE = -100
 """Target where there is nothing to predict; PyTorch's cross-entropy leaves it out by default."""
@@ -105,14 +101,6 @@ class Openings:
         targets = np.where(there, self.store.tokens[at].astype(np.int64), IGNORE)
         before = np.concatenate([np.full((len(numbers), 1), self.end), targets[:, :-1]], axis=1)
         return np.where(before == IGNORE, self.end, before), targets
-
-
-def examples_of(source: Run | Path | str, split: str, context: int) -> Examples:
-    """Return the samples of a split of a tokens run, given as a run or as its folder: openings where the run kept only
-    those, else windows."""
-    from etude.text.data import TextData
-
-    return TextData.open(source).examples(split, context)
 
 
 def order(n: int, seed: int, epoch: int) -> np.ndarray:

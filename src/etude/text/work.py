@@ -37,6 +37,10 @@ def tokens(recipe: Tokens, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str
     built = time.perf_counter()
     work = _Splits(recipe, tokenizer, run, far)
     splits = {split: work.write(split) for split in SPLITS}
+    replaced = sum(split["replaced"] for split in splits.values())
+    if replaced:
+        were = "1 invalid byte was" if replaced == 1 else f"{replaced} invalid bytes were"
+        run.say(f"corpus {corpus.name}: {were} replaced by U+FFFD")
     return {
         "corpus": corpus.name,
         "tokenizer": recipe.tokenizer.name,
@@ -44,7 +48,7 @@ def tokens(recipe: Tokens, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str
         "end": tokenizer.end,
         "openings": recipe.openings,
         "tokens_per_byte": splits["train"]["tokens_per_byte"],
-        "replaced": sum(split["replaced"] for split in splits.values()),
+        "replaced": replaced,
         "splits": splits,
         "about": corpus.about(),
         "licence": corpus.about()["licence"],

@@ -75,6 +75,8 @@ def advance(
     found = latest(run.scratch, say=damaged.append)
     if damaged:
         run.note(damaged_checkpoints=damaged)
+    for line in damaged:
+        run.say(f"{run.recipe.id}: {line}")
     taken, row = 0, {}
     if found:
         taken, row = found[0], found[1].values.pop("row")
@@ -96,24 +98,30 @@ def advance(
             run.log(step=taken, **row, **scored, **speed)
             since, at = time.monotonic(), taken
 
+    def save() -> None:
+        nonlocal next_save, saved
+        began, state = time.monotonic(), stepper.state()
+        save_state(run.scratch, taken, State(state.tensors, {**state.values, "row": row}))
+        cost, saved = time.monotonic() - began, taken
+        next_save = time.monotonic() + max(save_seconds, 20 * cost)
+
     if not any(old["step"] == taken for old in run.rows()):
         note_down()  # the first row; or, resumed, the row that a kill cut off after its checkpoint was written
-    next_save = time.monotonic() + save_seconds
+    saved, next_save = taken, time.monotonic() + save_seconds
     with _stop_between_steps() as stopped:
-        while taken < steps:
+        while taken < steps and not stopped():
             row = stepper.step(taken)
             taken += 1
             _require_finite(row, taken, run, since=taken - 1)
             run.progress(taken, steps, note=f"loss {row['loss']:.3f}" if "loss" in row else "")
             if stopped() or time.monotonic() >= next_save:
-                # Before evaluating: an evaluation that dies must not cost the training before it.
-                began, state = time.monotonic(), stepper.state()
-                save_state(run.scratch, taken, State(state.tensors, {**state.values, "row": row}))
-                cost = time.monotonic() - began
-                next_save = time.monotonic() + max(save_seconds, 20 * cost)
-            if stopped():
-                raise Interrupted(f"stopped after step {taken} of {steps}; run the same command again to go on")
-            note_down()
+                save()  # before evaluating: an evaluation that dies must not cost the training before it
+            if not stopped():
+                note_down()
+        if stopped():  # also where it came during the last evaluation: the work after the loop is not begun
+            if saved < taken:
+                save()
+            raise Interrupted(f"stopped after step {taken} of {steps}; run the same command again to go on")
 
 
 def _at(taken: int, every: int) -> bool:
@@ -136,12 +144,16 @@ def _require_finite(row: dict[str, Any], taken: int, run: Draft, *, since: int) 
 
 @contextmanager
 def _stop_between_steps() -> Iterator[Callable[[], bool]]:
-    """Turn the first interrupt or termination signal into a flag, so that a step is never torn. A second one acts."""
+    """Turn the first interrupt or termination signal into a flag, so that a step is never torn. A second one acts.
+
+    A signal that is ignored, as a pool's worker ignores a terminal's, stays ignored.
+    """
     asked = False
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in found.items() if handler != signal.SIG_IGN}
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked

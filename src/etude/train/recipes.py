@@ -41,7 +41,7 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
         evaluate_tokens: tokens of the validation split that each evaluation reads; 0 all of it.
         keep_every: steps between checkpoints that are kept for good; 0 keeps none but the last.
         seed: of the weights, the order of the data and dropout.
-        device: where it runs: `cpu`, `cuda`, `mps`.
+        device: where it trains: `cpu`, `cuda`, `mps`. Instruments that look at the model later run on the CPU.
         recompute: activation checkpointing, which saves memory and costs a third more time.
     """
 
@@ -128,6 +128,10 @@ class At(ModelRecipe, kind="at", does="etude.train.work:at"):
     def check(self) -> None:
         if not 0 <= self.step <= self.of.steps:
             raise UsageError(f"step {self.step} is not in this training: it has steps 0 to {self.of.steps}")
+        every = self.of.keep_every
+        if self.step not in (0, self.of.steps) and (every == 0 or self.step % every):
+            kept = f"steps 0 and {self.of.steps}" + (f", and every {every} between" if every else "")
+            raise UsageError(f"step {self.step} is not kept: this training keeps {kept}; see --of.keep-every")
 
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
         return (self.of, self.of.data)

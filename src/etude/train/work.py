@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.core.seeds import stream
@@ -86,24 +85,16 @@ def kept_folder(run: Path, step: int, *, make: bool = False) -> Path:
 
 
 def at(recipe: At, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
-    """Bring back the model of a step, as a run of its own.
-
-    Raises:
-        UsageError: the training kept no model at that step.
-    """
+    """Bring back the model of a step, as a run of its own."""
     trained, data = inputs[recipe.of], TextData.open(inputs[recipe.of.data])
-    kept = {int(Path(name).parent.name) for name in trained.files if name.endswith(f"/{WEIGHTS}")}
     if recipe.step == 0:
         model = new_model(recipe.of, data)
     elif recipe.step == recipe.of.steps:
         model, _ = load(trained)
-    elif recipe.step in kept:
+    else:
         folder = kept_folder(Path(), recipe.step)
         trained.file(f"{folder.as_posix()}/{SHAPE}")
         model = load_model(trained.file(f"{folder.as_posix()}/{WEIGHTS}").parent)
-    else:
-        listed = ", ".join(map(str, sorted({0, *kept, recipe.of.steps})))
-        raise UsageError(f"{trained.id} kept no model at step {recipe.step}; it has: {listed} (see --keep-every)")
     save_model(model, run.path)
     data.tokenizer.save(run.path)
     return {"step": recipe.step, "parameters": sum(p.numel() for p in model.parameters())}

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 class Method(Member):
     """Base of the family.
 
-    A method says in `target` whether it compresses activations or weights, and in `sized` which of its fields is the
-    size that a sweep varies ('' where it has none, as for a floor).
+    A method says in `target` whether it compresses activations or weights, in `sized` which of its fields is the size
+    that a sweep varies ('' where it has none, as for a floor), in `counts` what that size counts, and in `label` what a
+    report calls it (its name where that is empty).
     """
 
     target: ClassVar[Literal["activation", "weight"]] = "activation"
     sized: ClassVar[str] = ""
+    counts: ClassVar[Literal["dimensions", "codes"]] = "dimensions"
+    label: ClassVar[str] = ""
 
     def check(self) -> None:
         """Refuse a size under 1. A member that overrides this calls it."""
@@ -54,3 +57,11 @@ class Method(Member):
     def size(self) -> int:
         """The size that a sweep varies: dimensions of a code, or entries of a codebook. 0 for a floor."""
         return int(getattr(self, self.sized)) if self.sized else 0
+
+    def disk_bytes(self, width: int) -> int:
+        """Return how many bytes the codec may take, with the checkpoints that stand while it is fitted.
+
+        Args:
+            width: D, or the longer side of a weight.
+        """
+        return 4 * width * (2 * self.size + 1)

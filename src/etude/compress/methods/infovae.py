@@ -44,6 +44,7 @@ class Infovae(Method):
     rate: float = 2e-3
 
     sized: ClassVar[str] = "latent"
+    label: ClassVar[str] = "InfoVAE"
 
     def check(self) -> None:
         super().check()
@@ -57,6 +58,11 @@ class Infovae(Method):
                 f"infovae steps {self.steps}, batch {self.batch}: the steps may be 0, no less; the batch is 2 or more,"
                 " since the prior is compared with pairs"
             )
+
+    def disk_bytes(self, width: int) -> int:
+        hidden = max(1, round(self.hidden * width))
+        held = 2 * (self.latent + hidden + 1) * width + 2 * (hidden + 1) * (self.latent + 1)
+        return 4 * held * 10  # itself, and three checkpoints, each with the two moments of Adam
 
     def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:
         from etude.compress.autoencoder import train_autoencoder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from etude.compress.methods.base import Method
 from etude.core.errors import UsageError
@@ -29,6 +29,8 @@ class Kmeans(Method):
     iterations: int = 30
 
     sized: ClassVar[str] = "codes"
+    counts: ClassVar[Literal["dimensions", "codes"]] = "codes"
+    label: ClassVar[str] = "k-means"
 
     def check(self) -> None:
         super().check()

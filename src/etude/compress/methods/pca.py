@@ -26,6 +26,7 @@ class Pca(Method):
     dimensions: int = 20
 
     sized: ClassVar[str] = "dimensions"
+    label: ClassVar[str] = "PCA"
 
     def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:
         from etude.compress.codec import Linear

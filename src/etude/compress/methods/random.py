@@ -26,6 +26,7 @@ class Random(Method):
     dimensions: int = 20
 
     sized: ClassVar[str] = "dimensions"
+    label: ClassVar[str] = "random subspace"
 
     def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:
         import torch

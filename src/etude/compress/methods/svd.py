@@ -27,6 +27,7 @@ class Svd(Method):
 
     target: ClassVar[Literal["activation", "weight"]] = "weight"
     sized: ClassVar[str] = "rank"
+    label: ClassVar[str] = "SVD of the weight"
 
     def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:
         import torch

@@ -9,25 +9,34 @@ from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.evals.recipes import Heads
 from etude.evals.statistics import Estimate, paired
+from etude.train.recipes import Train
 
 if TYPE_CHECKING:
+    from etude.compress.recipes import Compress
     from etude.studies.progress_report import ProgressReport
+
+KEPT = 0.9
+"""The share of what a component does, beyond its mean, that counts as keeping it."""
+
+Row = dict[str, Any]
+"""One compression, as data."""
 
 
 def numbers(study: ProgressReport, done: Mapping[Recipe, Run]) -> dict[str, Any]:
     """Return models, baselines, comparisons, compressions, heads and findings as JSON data."""
     from etude.studies.sections.findings import findings, plain
 
-    models = study.models(done)
+    models, rows = study.models(done), compressions(study, done)
     found = {
         "corpus": study.train.data.corpus.name,
         "baselines": done[study.baselines].result["baselines"],
         "models": {name: model_numbers(done[recipe]) for name, recipe in models.items()},
         "comparisons": comparisons(study, done),
-        "compression": [row for name, m in study.compressed(done).items() for row in compression(study, name, m, done)],
+        "compression": [row for of_model in rows.values() for row in of_model],
         "heads": {name: _without_timing(done[Heads(recipe)].result) for name, recipe in models.items()},
     }
-    return {**found, "findings": [{"text": plain(f.text), "strength": f.strength} for f in findings(study, done)]}
+    said = findings(study, done, rows)
+    return {**found, "findings": [{"text": plain(f.text), "strength": f.strength} for f in said]}
 
 
 def _without_timing(result: dict[str, Any]) -> dict[str, Any]:
@@ -69,22 +78,30 @@ def comparisons(study: ProgressReport, done: Mapping[Recipe, Run]) -> list[dict[
     return rows
 
 
-def compression(study: ProgressReport, name: str, model: Any, done: Mapping[Recipe, Run]) -> list[dict[str, Any]]:
+def compressions(study: ProgressReport, done: Mapping[Recipe, Run]) -> dict[str, list[Row]]:
+    """Return the rows of each model whose components are compressed. They read every run: ask once."""
+    return {name: compression(study, name, model, done) for name, model in study.compressed(done).items()}
+
+
+def compression(study: ProgressReport, name: str, model: Train, done: Mapping[Recipe, Run]) -> list[Row]:
     """Return one row for each compression of a model."""
+    recipes = study.compressions(model)
+    means = {recipe.site: recipe for recipe in recipes if recipe.method.name == "mean"}
     writes = {weight: site for site, weight in study.sites(model).items()}
     rows = []
-    for recipe in study.compressions(model):
-        run = done[recipe]
+    for recipe in recipes:
+        run, component = done[recipe], writes.get(recipe.site, recipe.site)
         harm = run.result["harm"]
         rows.append(
             {
                 "model": name,
-                "component": writes.get(recipe.site, recipe.site),
+                "component": component,
                 "site": recipe.site,
                 "method": recipe.method.name,
                 "size": recipe.method.size,
                 **run.result["cost"],
                 "increase": harm["increase"],
+                "beyond": beyond(done, recipe, means[component]).to_json(),
                 "kl": harm["kl"],
                 "accuracy": harm["accuracy"],
                 "explained": harm["explained"],
@@ -92,6 +109,16 @@ def compression(study: ProgressReport, name: str, model: Any, done: Mapping[Reci
             }
         )
     return rows
+
+
+def beyond(done: Mapping[Recipe, Run], one: Compress, mean: Compress) -> Estimate:
+    """Return how far the rise in loss goes beyond what a compression may harm that keeps `KEPT`: at or below 0 it does.
+
+    It may harm 1 - `KEPT` of what the mean does in the component's place. That rise is an estimate too, so both are
+    taken together, window by window.
+    """
+    a, b = done[one].tensors("windows.safetensors"), done[mean].tensors("windows.safetensors")
+    return paired(a["loss"] - a["clean"], (1 - KEPT) * (b["loss"] - b["clean"]), a["count"])
 
 
 def versus(done: Mapping[Recipe, Run], one: Recipe, other: Recipe) -> Estimate:

@@ -1,4 +1,4 @@
-"""The page of the progress report: one function a section."""
+"""The page of the progress report, with the sections on what was learned, on latents and on the method."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from etude.core.recipe import Recipe
 from etude.core.run import Run
-from etude.evals.recipes import Heads
-from etude.interp.recipes import Patterns
 from etude.report.blocks import (
-    Attention,
     Block,
     Context,
     Contexts,
     Details,
     Findings,
     Report,
-    RunRef,
     Section,
     Table,
     Text,
@@ -26,28 +22,28 @@ from etude.report.blocks import (
 )
 from etude.report.charts import Axis, Rule, lines
 from etude.studies.sections.cards import cards, measured
-from etude.studies.sections.findings import KEPT, called, capital, findings, kept_at
-from etude.studies.sections.numbers import compression
+from etude.studies.sections.compression import compression_section
+from etude.studies.sections.findings import findings
+from etude.studies.sections.heads import heads_section
+from etude.studies.sections.numbers import compressions
 
 if TYPE_CHECKING:
     from etude.studies.progress_report import ProgressReport
-
-CONTINUOUS = {"infovae": "InfoVAE", "pca": "PCA", "svd": "SVD of the weight", "random": "random subspace"}
-"""Methods whose code is a number of dimensions, as a legend names them."""
 
 
 def page(study: ProgressReport, done: Mapping[Recipe, Run]) -> Report:
     """Return the whole report."""
     behind = {done[recipe].id: done[recipe] for recipe in study.plan(done)}
+    rows = compressions(study, done)
     return Report(
         title="Progress report",
         question="What do two small decoders learn from a text, in which components, and how far do these compress?",
-        abstract=(Findings(tuple(findings(study, done))),),
+        abstract=(Findings(tuple(findings(study, done, rows))),),
         sections=(
             _models(study, done),
-            _compression(study, done),
+            compression_section(study, done, rows),
             _latents(study, done),
-            _attention(study, done),
+            heads_section(study, done),
             _method(study, done),
         ),
         runs=cards(behind.values()),
@@ -68,8 +64,12 @@ def _models(study: ProgressReport, done: Mapping[Recipe, Run]) -> Section:
     table = Table(
         columns,
         tuple(rows),
-        caption="On the same windows of the validation split, with 95% intervals over windows. Marked: the best, and"
-        " what overlaps it.",
+        caption=text(
+            "On the same ",
+            Value(base.result["baselines"]["unigram"]["loss"]["n"], run=base.id, label="windows"),
+            " windows of the validation split, with 95% intervals over these. Bits per byte are the loss in another"
+            " unit. Marked: the best, and what overlaps it.",
+        ),
         lowest=columns[2:3],
         highest=columns[4:],
     )
@@ -113,7 +113,8 @@ def _last_position(study: ProgressReport, done: Mapping[Recipe, Run]) -> list[Bl
         if at:
             rows.append((name, measured(at["loss"], done[recipe]), measured(at["accuracy"], done[recipe])))
     columns = ("model", "loss (nats per token)", "accuracy")
-    return [Table(columns, tuple(rows), caption=f"At token {study.train.data.openings} of each sample alone.")]
+    caption = f"At token {study.train.data.openings} of each sample alone, with 95% intervals over samples."
+    return [Table(columns, tuple(rows), caption=caption)]
 
 
 def _learning(study: ProgressReport, done: Mapping[Recipe, Run]) -> Block:
@@ -134,118 +135,6 @@ def _learning(study: ProgressReport, done: Mapping[Recipe, Run]) -> Block:
         rules=rules,
         run="run",
         caption="Validation loss over training; the lines across are the baselines.",
-    )
-
-
-def _compression(study: ProgressReport, done: Mapping[Recipe, Run]) -> Section:
-    """How far each component compresses, by each method."""
-    sections = []
-    for name, model in study.compressed(done).items():
-        rows = compression(study, name, model, done)
-        charts = [_squeeze_chart(site, [r for r in rows if r["component"] == site]) for site in study.sites(model)]
-        blocks = (
-            _kept_table(study, name, model, done),
-            *charts,
-            Details("All compressions of this model", (_table(rows),)),
-        )
-        sections.append(Section(capital(called(name)), blocks))
-    return Section(
-        "How far the components compress",
-        tuple(sections),
-        intro="A compressor stands in place of one component's output, the rest of the model as it was, and the loss is"
-        " measured again on the same windows. SVD replaces the weight that writes the output by one of lower rank; the"
-        " others replace the activation. Floors: the mean activation, zero, and a random subspace of the same size.",
-    )
-
-
-def _kept_table(study: ProgressReport, name: str, model: Any, done: Mapping[Recipe, Run]) -> Table:
-    """The smallest code of each method that keeps nine tenths of what each component does."""
-    rows = []
-    for site in study.sites(model):
-        every = [r for r in compression(study, name, model, done) if r["component"] == site]
-        floor = next(r for r in every if r["method"] == "mean")
-        cells = [_kept_cell(kept_at(study, name, model, site, method, done)) for method in CONTINUOUS]
-        rows.append((site, measured(floor["increase"], floor["run"]), *cells))
-    return Table(
-        ("component", "rise with its mean (nats)", *CONTINUOUS.values()),
-        tuple(rows),
-        caption=f"Fewest dimensions, of those tried, that keep {KEPT:.0%} of what the component does beyond its mean. A"
-        " dash: none does, or the rise itself is not above zero. With ~, the interval reaches past the limit.",
-    )
-
-
-def _kept_cell(kept: tuple[dict[str, Any] | None, bool]) -> Any:
-    row, firm = kept
-    if row is None:
-        return None
-    size = Value(row["size"], run=row["run"], label="dimensions")
-    return size if firm else text("~ ", size)
-
-
-def _squeeze_chart(site: str, rows: list[dict[str, Any]]) -> Block:
-    points = [
-        {
-            "size": r["size"],
-            "rise": r["increase"]["mean"],
-            "low": r["increase"]["low"],
-            "high": r["increase"]["high"],
-            "method": CONTINUOUS[r["method"]],
-            "run": r["run"],
-        }
-        for r in rows
-        if r["method"] in CONTINUOUS
-    ]
-    floors = [Rule(r["method"], r["increase"]["mean"], r["run"]) for r in rows if r["method"] in ("mean", "zero")]
-    codes = [r for r in rows if r["method"] == "kmeans"]
-    best = min(codes, key=lambda r: r["increase"]["mean"], default=None)
-    if best:
-        label = f"k-means, {best['size']} codes ({best['bits']:.1f} bits)"
-        floors.append(Rule(label, best["increase"]["mean"], best["run"]))
-    return lines(
-        points,
-        Axis("size", "dimensions kept", log=True, ticks=tuple(sorted({float(p["size"]) for p in points}))),
-        Axis("rise", "rise in validation loss (nats per token)"),
-        colour="method",
-        colour_title="method",
-        low="low",
-        high="high",
-        rules=floors,
-        run="run",
-        caption=f"{site}: rise in loss against the number of dimensions kept, with 95% intervals over windows.",
-    )
-
-
-def _table(rows: list[dict[str, Any]]) -> Table:
-    cells = tuple(
-        (
-            RunRef(r["run"], r["site"]),  # the whole row is of this run
-            r["method"],
-            r["size"] or None,
-            round(r["bits"], 1),
-            r["parameters"],
-            Value(r["increase"]["mean"], r["increase"]["low"], r["increase"]["high"], digits=4),
-            round(r["kl"]["mean"], 4),
-            round(r["accuracy"]["mean"], 3),
-            None if r["explained"] is None else round(r["explained"], 3),
-        )
-        for r in rows
-    )
-    columns = (
-        "site",
-        "method",
-        "size",
-        "bits a token",
-        "parameters",
-        "rise (nats)",
-        "KL (nats)",
-        "accuracy",
-        "explained",
-    )
-    return Table(
-        columns,
-        cells,
-        caption="Bits: 32 for each continuous number; for k-means the entropy of its codes. KL: from the unharmed"
-        " model. Explained: share of the variance about the mean that is kept (for SVD, of the weight's squares).",
     )
 
 
@@ -283,7 +172,7 @@ def _foretold_table(run: Run) -> Table:
         ("latent", "spread", "by the token", "by the one before", "by the position"),
         rows,
         caption="Share of each latent's variance that a fact foretells by its mean, learned on even windows and judged"
-        " on odd ones; below zero it foretells nothing.",
+        " on odd ones; below zero it foretells nothing. These shares have no intervals.",
     )
 
 
@@ -300,43 +189,6 @@ def _latent(latent: dict[str, Any], run: Run) -> list[Block]:
     ]
 
 
-def _attention(study: ProgressReport, done: Mapping[Recipe, Run]) -> Section:
-    """Attention on a sample, and what each head does on repeated random tokens."""
-    blocks: list[Block] = [_heads_table(study, done)]
-    for name, model in study.compressed(done).items():
-        run = done[Patterns(model, study.sample)]
-        patterns = run.tensors("patterns.safetensors")["patterns"]
-        caption = f"{capital(called(name))} reading a sample."
-        blocks.append(Attention(tuple(run.result["tokens"]), patterns, caption, runs=(run.id,)))
-    return Section(
-        "What the heads do",
-        tuple(blocks),
-        intro="Random tokens repeat with a period drawn anew for each sequence, so that position alone does not tell"
-        " where the last occurrence was. A head's score is the share of its attention on the token before"
-        " (previous), on the token after the last occurrence of the present one (induction), and on the first token.",
-    )
-
-
-def _heads_table(study: ProgressReport, done: Mapping[Recipe, Run]) -> Table:
-    rows = []
-    for name, recipe in study.models(done).items():
-        run = done[Heads(recipe)]
-        for head in run.result["heads"]:
-            scores = (measured(head[kind], run) for kind in ("previous", "induction", "first"))
-            rows.append((name, head["head"], *scores))
-    chance = done[Heads(study.models(done)["attention-only"])]
-    return Table(
-        ("model", "head", "previous", "induction", "first"),
-        tuple(rows),
-        caption=text(
-            "Means over sequences with 95% intervals. Attention spread evenly would score ",
-            Value(chance.result["chance"], run=chance.id),
-            " for each.",
-        ),
-        highest=("previous", "induction"),
-    )
-
-
 def _method(study: ProgressReport, done: Mapping[Recipe, Run]) -> Section:
     recipe = study.train
     data = done[recipe.data]
@@ -346,6 +198,9 @@ def _method(study: ProgressReport, done: Mapping[Recipe, Run]) -> Section:
         for part in (Value(split["tokens"], run=data.id), f" {name}, ")
     ]
     licence = data.result["licence"]
+    replaced = data.result["replaced"]
+    invalid = (" Invalid bytes that were replaced in the text: ", Value(replaced, run=data.id), ".") if replaced else ()
+    harmed = done[study.compressions(study.models(done)["with feed-forward"])[0]]
     return Section(
         "How it was done",
         (
@@ -357,13 +212,22 @@ def _method(study: ProgressReport, done: Mapping[Recipe, Run]) -> Section:
                 f" {[*data.result['splits']][-1]}. Optimiser {recipe.optimiser.name}, schedule {recipe.schedule.shape}"
                 f" with peak {recipe.schedule.peak:g}, {study.steps(done):,} steps of {recipe.batch} samples,"
                 f" {recipe.precision}, seed {recipe.seed}.",
+                *invalid,
             ),
             text(
-                f"Each compressor is fitted to {study.fit_tokens:,} positions of the training split and judged on"
-                f" {study.harm_tokens:,} of the validation split. 95% intervals are Student's t over windows,"
+                f"Each compressor is fitted to {_amount(study.fit_tokens)} of the training split and judged on ",
+                Value(harmed.result["harm"]["tokens"], run=harmed.id),
+                " positions of the validation split, in ",
+                Value(harmed.result["harm"]["increase"]["n"], run=harmed.id),
+                " windows. 95% intervals are Student's t over windows,"
                 " which are taken as independent; differences between models and between compressors are paired by"
                 " window. No correction for the number of comparisons is made, and the strongest of a model's heads is"
-                " chosen after looking; the control has fewer to choose from. Compressors are judged in fp32."
+                " chosen after looking; the control has fewer to choose from. The random subspace is one draw for each"
+                " size. Compressors are judged in fp32.",
             ),
         ),
     )
+
+
+def _amount(tokens: int) -> str:
+    return f"{tokens:,} positions" if tokens else "all positions"

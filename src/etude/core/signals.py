@@ -1,0 +1,67 @@
+"""Signals: how work in another process is stopped, between two steps where it can save, else at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_busy = False
+_asked = False
+
+
+@contextmanager
+def without_interrupt() -> Iterator[None]:
+    """Hold SIGINT back while the block runs, here and in processes that it starts, until they have said what to do."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def obey_the_lab() -> None:
+    """Let a pool's worker stop when the lab says so (SIGTERM), and not when a terminal does.
+
+    A terminal's Ctrl-C reaches every process at its keyboard, the lab among them; were the workers to act on it too,
+    they would be told twice, and a second time means at once.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Leave the work that is being done, as Ctrl-C would, or remember to begin none. The loop has its own way."""
+    global _asked
+    _asked = True
+    if _busy:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Work that `_stop` may break off. Between two of these a worker holds what its pool needs, and is not broken off.
+
+    Raises:
+        KeyboardInterrupt: it was told to stop.
+    """
+    global _busy
+    _busy = True
+    try:
+        if _asked:
+            raise KeyboardInterrupt
+        yield
+    finally:
+        _busy = False
+
+
+def send(number: int, processes: Iterable[int]) -> None:
+    """Send a signal to processes, those that are gone excepted."""
+    for pid in list(processes):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
