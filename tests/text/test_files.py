@@ -177,7 +177,7 @@ def test_a_changed_file_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("", None, "needs a file or folder of a file or folder"),
+        ("", None, "needs a file or folder"),
         ("gone.txt", None, "no file or folder '.*gone.txt'"),
         ("a.bin", b"x", r"the ending must be one of \.csv, \.json"),
         ("a.txt", b"", "the train split of '.*a.txt' is empty: give more text"),
