@@ -14,8 +14,9 @@ import statistics
 import subprocess
 import sys
 import time
+import unittest.mock
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 ROUNDS = 9
@@ -50,7 +51,11 @@ def shape_of_step() -> Callable[[int], None]:
             return tokens[:, :-1], tokens[:, 1:]
 
     trainer = Trainer(train, train.model.build(vocabulary), Noise(), 0.0)
-    return lambda number: trainer.step(number) and None
+
+    def step(number: int) -> None:
+        trainer.step(number)
+
+    return step
 
 
 def seconds(step: Callable[[int], None], first: int) -> float:
@@ -64,16 +69,16 @@ def seconds(step: Callable[[int], None], first: int) -> float:
 @contextmanager
 def attention_in_bf16() -> Iterator[None]:
     """Let the fused kernel work in the precision of what it is given."""
+    from torch import Tensor
     from torch.nn import functional as F
 
     import etude.nn.multi_head as multi_head
 
-    kept = multi_head.fused_attention
-    multi_head.fused_attention = lambda q, k, v, mask=None, dropout=0.0: F.scaled_dot_product_attention(
-        q, k, v, mask, dropout_p=dropout, is_causal=mask is None
-    )
-    yield
-    multi_head.fused_attention = kept
+    def plainly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=mask is None)
+
+    with unittest.mock.patch.object(multi_head, "fused_attention", plainly):
+        yield
 
 
 @contextmanager
@@ -81,19 +86,17 @@ def accuracy_at_every_step() -> Iterator[None]:
     """Find the likeliest token of every position in every step."""
     from etude.train.recipes import Train
 
-    kept = Train.is_logged
-    Train.is_logged = lambda recipe, taken: True
-    yield
-    Train.is_logged = kept
+    with unittest.mock.patch.object(Train, "is_logged", return_value=True):
+        yield
 
 
-def in_process(without: Callable[[], object]) -> list[float]:
+def in_process(without: Callable[[], AbstractContextManager[None]]) -> list[float]:
     """Return the ratios for a measure that can be taken back in this process."""
     step = shape_of_step()
     seconds(step, 0)
     ratios = []
     for turn in range(1, ROUNDS + 1):
-        with without():  # type: ignore[attr-defined]
+        with without():
             slow = seconds(step, turn * STEPS)
         ratios.append(slow / seconds(step, turn * STEPS))
     return ratios

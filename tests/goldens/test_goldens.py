@@ -49,7 +49,8 @@ def test_nothing_moved_without_a_version(name: str, lab: Lab) -> None:
 
 def test_every_kind_and_every_method_has_a_golden() -> None:
     assert set(STORED) <= set(CASES), "a case is gone: take its golden out of goldens.json"
-    assert {recipe.kind for recipe in CASES.values()} == set(kinds()), "give the new kind a case in rewrite.py"
+    house = {name for name, kind in kinds().items() if kind.__module__.startswith("etude.")}  # no other test's toys
+    assert {recipe.kind for recipe in CASES.values()} == house, "give the new kind a case in rewrite.py"
     methods = {name.removeprefix("compress ") for name in CASES if name.startswith("compress ")}
     assert methods == set(Family("compress/methods").names()), "give the new method a case in rewrite.py"
 

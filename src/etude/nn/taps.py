@@ -56,6 +56,10 @@ class Tap(nn.Module):
         """Whether anybody reads or writes here. Parts ask this before they make what only a watcher needs."""
         return bool(self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks)
 
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the activation; what `nn.Module` does around a forward pass is done only where somebody watches."""
+        return super().__call__(x) if self.watched else x
+
     def forward(self, x: Tensor) -> Tensor:
         return x
 
