@@ -131,6 +131,14 @@ def test_a_recipe_file_makes_its_run_again(etude):
     assert damaged.code == 2 and damaged.err.count("\n") == 1
 
 
+def test_a_misspelled_kind_is_not_the_start_of_a_run(etude):
+    etude("run", "toy-throw")
+    answer = etude("run", "toy-thro")
+    assert (answer.code, answer.out) == (2, "")
+    assert "did you mean 'toy-throw'?" in answer.err
+    assert etude("run", Throw().id[:-4], "--json").json["id"] == Throw().id
+
+
 def test_work_that_fails_is_one_line(etude):
     answer = etude("run", "toy-throw", "--fail")
     assert (answer.code, answer.out, answer.err) == (1, "", "etude: the dice fell under the table\n")

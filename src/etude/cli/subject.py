@@ -83,8 +83,9 @@ def recipe_named(word: str, root: Path) -> Recipe | None:
         if file.is_file():
             return recipe_from_file(file)
     shelf = Shelf(root)
-    known = [*(run.id for run in shelf), *shelf.names()]
-    return shelf.find(word).recipe if any(name.startswith(word) for name in known) else None
+    # A start must reach into the fingerprint: `compres` is a slip of the pen, not the start of `compress-8ee1`.
+    begun = any(run.id.startswith(word) and len(word) > run.id.rfind("-") + 1 for run in shelf)
+    return shelf.find(word).recipe if begun or word in shelf.names() else None
 
 
 def _find(word: str, wanted: type[Recipe], flag: str, root: Path) -> Recipe | type[Recipe]:
