@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,24 +28,24 @@ class Cost:
         return asdict(self)
 
 
-class Codec(nn.Module):
+class Codec(nn.Module, ABC):
     """A function from an activation [..., D] (or a weight) to one like it, through a smaller code."""
 
+    @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
         """Return the code."""
-        raise NotImplementedError(type(self).__name__)
 
+    @abstractmethod
     def decode(self, code: Tensor) -> Tensor:
         """Return what the code stands for."""
-        raise NotImplementedError(type(self).__name__)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what is left of `x` after the code, of the same shape and dtype."""
         return self.decode(self.encode(x.float())).to(x.dtype)
 
+    @abstractmethod
     def cost(self) -> Cost:
         """Return what the code takes."""
-        raise NotImplementedError(type(self).__name__)
 
 
 class Linear(Codec):
