@@ -5,11 +5,12 @@ machine slows both; each round gives one ratio, and the median of the rounds is 
 
     python benchmarks/taps.py [--rounds 11] [--steps 40]
 
-21 November 2026, 2-core Intel Xeon, torch 2.13.0+cpu, quiet (the same model against itself: 0.99). Medians, with the
-least and the most: untapped 1.01 (0.99 to 1.05) for forward and backward, 1.02 (1.01 to 1.02) for a forward pass, 1.05
-(1.03 to 1.08) for that of one text; reading a stream site 1.05, attn.z 1.05, mlp.post 1.08, attn.pattern 1.10 (the
-plain path and a larger copy), a norm's scale 1.06. What moved it: a tap that nobody watches leaves out what nn.Module
-does around a forward pass (one text: 1.09 before), and addresses are kept between looks (reading: 1.08 to 1.12 before).
+21 November 2026, 2-core Intel Xeon, torch 2.13.0+cpu, quiet (the same model against itself: 1.00). Medians, with the
+least and the most: untapped 1.01 (1.00 to 1.04) for forward and backward, 1.01 (1.01 to 1.02) for a forward pass, 1.07
+(1.06 to 1.08) for that of one text; reading a stream site 1.04, attn.z 1.04, mlp.post 1.07, attn.pattern 1.09 (1.08 to
+1.10; the plain path and a larger copy), a norm's scale 1.06. What moved it: a tap that nobody watches leaves out what
+nn.Module does around a forward pass (one text: 1.09 before), and addresses are kept between looks (reading: 1.08 to
+1.12 before).
 """
 
 from __future__ import annotations
