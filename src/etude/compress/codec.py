@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -63,6 +64,11 @@ class Linear(Codec):
         # Laid out as they will be when they are read back: a product may differ in its last bit with the layout.
         self.register_buffer("down", down.contiguous())
         self.register_buffer("up", up.contiguous())
+
+    @staticmethod
+    def of(tensors: Mapping[str, Tensor]) -> Linear:
+        """Return the projection whose `state_dict` was saved."""
+        return Linear(tensors["centre"], tensors["down"], tensors["up"])
 
     def encode(self, x: Tensor) -> Tensor:
         return (x - self.get_buffer("centre")) @ self.get_buffer("down")

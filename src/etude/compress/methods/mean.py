@@ -25,6 +25,6 @@ class Mean(Method):
         return constant(data.double().mean(0).float())
 
     def codec(self, tensors: Mapping[str, Tensor]) -> Codec:
-        from etude.compress.linear import constant
+        from etude.compress.codec import Linear
 
-        return constant(tensors["centre"])
+        return Linear.of(tensors)

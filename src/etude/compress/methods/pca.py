@@ -40,4 +40,4 @@ class Pca(Method):
     def codec(self, tensors: Mapping[str, Tensor]) -> Codec:
         from etude.compress.codec import Linear
 
-        return Linear(tensors["centre"], tensors["down"], tensors["up"])
+        return Linear.of(tensors)

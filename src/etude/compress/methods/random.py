@@ -44,4 +44,4 @@ class Random(Method):
     def codec(self, tensors: Mapping[str, Tensor]) -> Codec:
         from etude.compress.codec import Linear
 
-        return Linear(tensors["centre"], tensors["down"], tensors["up"])
+        return Linear.of(tensors)

@@ -25,6 +25,6 @@ class Zero(Method):
         return constant(data.new_zeros(data.shape[1]))
 
     def codec(self, tensors: Mapping[str, Tensor]) -> Codec:
-        from etude.compress.linear import constant
+        from etude.compress.codec import Linear
 
-        return constant(tensors["centre"])
+        return Linear.of(tensors)
