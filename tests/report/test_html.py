@@ -85,7 +85,7 @@ def evil_report() -> Report:
         Details(EVIL, (text(EVIL),)),
         Section(EVIL, (), EVIL),
     )
-    card = RunCard(RUN, {"kind": EVIL, EVIL: EVIL}, 1.0, EVIL, EVIL, 1, EVIL, EVIL, EVIL)
+    card = RunCard(RUN, {"kind": EVIL, EVIL: EVIL}, 1.0, EVIL, EVIL, 1, EVIL, EVIL)
     return Report(EVIL, EVIL, blocks[:1], (Section(EVIL, blocks),), (card,), EVIL)
 
 

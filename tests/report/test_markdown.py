@@ -59,7 +59,7 @@ SMALL = Report(
             ),
         ),
     ),
-    (RunCard(A, {"kind": "train"}, 3.25, "etude run train", "a laptop", 0, "0.1.0", f"runs/{A}"), RunCard(B, {})),
+    (RunCard(A, {"kind": "train"}, 3.25, "etude run train", "a laptop", 0, "0.1.0"), RunCard(B, {})),
     "12 May 2026",
 )
 
@@ -119,7 +119,6 @@ Each number above was measured in one of these runs.
 - seed: 0
 - machine: a laptop
 - code: 0.1.0
-- folder: runs/train-3fa2c1
 
 ```
 etude run train

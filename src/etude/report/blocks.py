@@ -88,7 +88,6 @@ class RunCard(Node):
         machine: where it was made.
         seed: of its random numbers, where it has one.
         code: version of the code that made it.
-        path: where it lies; a relative path travels better.
         what: a few words on what it is; the recipe's kind where empty.
     """
 
@@ -99,7 +98,6 @@ class RunCard(Node):
     machine: str = ""
     seed: int | None = None
     code: str = ""
-    path: str = ""
     what: str = ""
 
     def check(self) -> None:

@@ -206,7 +206,6 @@ def _card(card: RunCard) -> str:
         "seed": "" if card.seed is None else str(card.seed),
         "machine": card.machine,
         "code": card.code,
-        "folder": card.path,
     }
     listed = "\n".join(f"- {name}: {escaped(fact)}" for name, fact in facts.items() if fact)
     recipe = json.dumps(card.recipe, indent=2, ensure_ascii=False)

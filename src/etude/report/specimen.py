@@ -80,7 +80,6 @@ def cards(count: int) -> tuple[RunCard, ...]:
             machine="Linux x86-64, 2 cores, torch 2.13.0",
             seed=n,
             code="0.1.0 (9f3c2a1)",
-            path=f"runs/{run_id(n)}",
             what="decoder, attention only" if n % 3 == 0 else "InfoVAE at L1.attn.out",
         )
         for n in range(count)
