@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from etude.models.decoder import Decoder
-from etude.models.decoder_model import DecoderModel
+from etude.models.architectures.decoder import Decoder
+from etude.models.transformer import Transformer
 from etude.nn.look import look
 from etude.nn.taps import Tap
 
@@ -44,7 +44,7 @@ class Nothing:
         return x
 
 
-def without_taps(model: DecoderModel) -> DecoderModel:
+def without_taps(model: Transformer) -> Transformer:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, Tap):
@@ -53,7 +53,7 @@ def without_taps(model: DecoderModel) -> DecoderModel:
     return model
 
 
-def training(model: DecoderModel, tokens: Tensor) -> Step:
+def training(model: Transformer, tokens: Tensor) -> Step:
     def step() -> None:
         logits: Tensor = model(tokens)
         F.cross_entropy(logits.flatten(0, 1), tokens.flatten()).backward()

@@ -8,7 +8,7 @@ import math
 import torch
 
 import etude
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.bpe import BytePair

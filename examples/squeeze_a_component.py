@@ -8,7 +8,7 @@ from etude.compress.methods.infovae import Infovae
 from etude.compress.methods.mean import Mean
 from etude.compress.methods.pca import Pca
 from etude.compress.recipes import Compress
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.bpe import BytePair

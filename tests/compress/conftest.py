@@ -9,8 +9,8 @@ import pytest
 
 from etude.core.lab import Lab
 from etude.evals.loss import chosen_windows
-from etude.models.decoder import Decoder
-from etude.models.decoder_model import DecoderModel
+from etude.models.architectures.decoder import Decoder
+from etude.models.transformer import Transformer
 from etude.models.load import load
 from etude.text.batches import Examples
 from etude.text.corpora.fable import Fable
@@ -42,7 +42,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 
 @pytest.fixture(scope="session")
-def model(lab: Lab, trained: Train) -> DecoderModel:
+def model(lab: Lab, trained: Train) -> Transformer:
     return load(lab.run(trained))[0]
 
 

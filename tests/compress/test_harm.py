@@ -25,7 +25,7 @@ from etude.core.lab import Lab
 from etude.core.run import Draft
 from etude.core.site import Site
 from etude.evals.loss import score
-from etude.models.decoder_model import DecoderModel
+from etude.models.transformer import Transformer
 from etude.models.load import load
 from etude.nn.look import look
 from etude.text.batches import IGNORE, Examples
@@ -56,7 +56,7 @@ def mean(tmp_path: Path, lab: Lab, trained: Train) -> Codec:
 
 
 @pytest.mark.parametrize("site", [OUT, "L1.attn.z", "L1.attn.W_V"])
-def test_a_codec_that_loses_nothing_does_no_harm(site: str, model: DecoderModel, held_out: Split) -> None:
+def test_a_codec_that_loses_nothing_does_no_harm(site: str, model: Transformer, held_out: Split) -> None:
     found = harm(Host(model, *held_out), site, Same())
     assert np.array_equal(found.clean.loss, found.harmed.loss)
     assert found.kl.tolist() == [0.0] * len(held_out[1])
@@ -65,12 +65,13 @@ def test_a_codec_that_loses_nothing_does_no_harm(site: str, model: DecoderModel,
     assert told["increase"] == {"mean": 0, "low": 0, "high": 0, "n": len(held_out[1])}
 
 
-def test_harm_against_plain_sums(model: DecoderModel, held_out: Split, mean: Codec) -> None:
+def test_harm_against_plain_sums(model: Transformer, held_out: Split, mean: Codec) -> None:
     """Window by window and position by position, in float64."""
     examples, windows = held_out
     found = harm(Host(model, examples, windows), OUT, mean)
     for row, window in enumerate(windows[:5]):
-        tokens, targets = examples.batch(np.array([window]))
+        batch = examples.batch(np.array([window]))
+        tokens, targets = batch.inputs, batch.targets
         clean = model(torch.from_numpy(tokens)).detach().double()[0]
         with model.tapped({OUT: lambda x: mean.get_buffer("centre").expand_as(x).clone()}):
             harmed = model(torch.from_numpy(tokens)).detach().double()[0]
@@ -86,7 +87,7 @@ def test_harm_against_plain_sums(model: DecoderModel, held_out: Split, mean: Cod
     assert (found.kl > 0).all()
 
 
-def test_the_increase_is_the_difference_of_losses(model: DecoderModel, held_out: Split, mean: Codec) -> None:
+def test_the_increase_is_the_difference_of_losses(model: Transformer, held_out: Split, mean: Codec) -> None:
     told = harm(Host(model, *held_out), OUT, mean).to_json()
     assert told["increase"]["mean"] == pytest.approx(told["loss"]["mean"] - told["clean_loss"]["mean"], abs=1e-12)
     assert told["increase"]["mean"] > 0.01  # this component matters, so the tests here test something
@@ -95,13 +96,13 @@ def test_the_increase_is_the_difference_of_losses(model: DecoderModel, held_out:
     assert told["tokens"] == 1024
 
 
-def test_the_clean_scores_are_those_of_evaluation(model: DecoderModel, held_out: Split, mean: Codec) -> None:
+def test_the_clean_scores_are_those_of_evaluation(model: Transformer, held_out: Split, mean: Codec) -> None:
     found, plain = harm(Host(model, *held_out), OUT, mean), score(model, *held_out)
     assert np.array_equal(found.clean.loss, plain.loss)
     assert np.array_equal(found.clean.right, plain.right)
 
 
-def test_the_model_is_left_as_it_was(model: DecoderModel, held_out: Split, mean: Codec) -> None:
+def test_the_model_is_left_as_it_was(model: Transformer, held_out: Split, mean: Codec) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     harm(Host(model, *held_out), OUT, mean)
     harm(
@@ -111,9 +112,9 @@ def test_the_model_is_left_as_it_was(model: DecoderModel, held_out: Split, mean:
     assert model.watchers == 0
 
 
-def test_explained_is_about_the_mean_of_what_is_scored(model: DecoderModel, held_out: Split, mean: Codec) -> None:
+def test_explained_is_about_the_mean_of_what_is_scored(model: Transformer, held_out: Split, mean: Codec) -> None:
     examples, windows = held_out
-    seen = look(model, torch.from_numpy(examples.batch(windows)[0]), OUT)[OUT].flatten(0, 1).double()
+    seen = look(model, torch.from_numpy(examples.batch(windows).inputs), OUT)[OUT].flatten(0, 1).double()
     error = ((seen - mean.get_buffer("centre")) ** 2).sum()
     wanted = 1 - error / ((seen - seen.mean(0)) ** 2).sum()
     assert harm(Host(model, examples, windows), OUT, mean).explained == pytest.approx(float(wanted), abs=1e-6)
@@ -125,7 +126,7 @@ def test_padding_counts_for_nothing(lab: Lab, openings: Train) -> None:
     model, _ = load(lab.run(openings))
     examples = TextData.open(lab.run(openings.data)).examples("valid", 12)
     windows = np.arange(len(examples))
-    targets = torch.from_numpy(examples.batch(windows)[1])
+    targets = torch.from_numpy(examples.batch(windows).targets)
 
     class WrongInPadding(Same):
         def decode(self, code: Tensor) -> Tensor:
@@ -169,7 +170,7 @@ def test_every_method_is_judged_on_the_same_windows(lab: Lab, compressions: dict
 
 
 def test_a_saved_codec_does_what_was_scored(
-    lab: Lab, compressions: dict[str, Compress], model: DecoderModel, text: TextData
+    lab: Lab, compressions: dict[str, Compress], model: Transformer, text: TextData
 ) -> None:
     examples = text.examples("valid", 32)
     windows = np.linspace(0, len(examples) - 1, 16).round().astype(np.int64)
@@ -187,7 +188,7 @@ def test_more_dimensions_harm_less(lab: Lab, trained: Train, compressions: dict[
     assert more["explained"] > drawn["explained"]
 
 
-def test_what_is_kept_of_the_unharmed_model_is_what_it_says_each_time(model: DecoderModel, held_out: Split) -> None:
+def test_what_is_kept_of_the_unharmed_model_is_what_it_says_each_time(model: Transformer, held_out: Split) -> None:
     kept, fresh = Host(model, *held_out), Host(model, *held_out)
     fresh._keep = False
     zero = constant(torch.zeros(16))

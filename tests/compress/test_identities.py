@@ -26,7 +26,7 @@ from etude.compress.score import Explained, Host, harm
 from etude.core.errors import UsageError
 from etude.core.run import Draft
 from etude.core.site import Site
-from etude.models.decoder_model import DecoderModel
+from etude.models.transformer import Transformer
 from etude.nn.look import look
 from etude.text.batches import Examples
 from etude.train.recipes import Train
@@ -58,9 +58,9 @@ def run(tmp_path: Path, trained: Train) -> Draft:
 
 
 @pytest.mark.parametrize("site", ["L0.attn.out", "L1.mlp.out", "L1.resid.pre", "L0.attn.z", "L1.attn.q"])
-def test_full_rank_pca_changes_nothing(site: str, model: DecoderModel, held_out: Split, run: Draft) -> None:
+def test_full_rank_pca_changes_nothing(site: str, model: Transformer, held_out: Split, run: Draft) -> None:
     examples, windows = held_out
-    seen = as_vectors(site, look(model, torch.from_numpy(examples.batch(windows)[0]), site)[Site(site)])
+    seen = as_vectors(site, look(model, torch.from_numpy(examples.batch(windows).inputs), site)[Site(site)])
     codec = Pca(seen.shape[-1]).fit(seen.flatten(0, 1), 0, run)
     found = harm(Host(model, examples, windows), site, codec).to_json()
     assert abs(found["increase"]["mean"]) < 1e-5 and abs(found["kl"]["mean"]) < 1e-6
@@ -69,7 +69,7 @@ def test_full_rank_pca_changes_nothing(site: str, model: DecoderModel, held_out:
 
 
 @pytest.mark.parametrize("site", ["L0.attn.W_Q", "L0.attn.W_O", "L1.mlp.W_in", "L1.mlp.W_out", "unembed.W_U"])
-def test_full_rank_svd_changes_nothing(site: str, model: DecoderModel, held_out: Split, run: Draft) -> None:
+def test_full_rank_svd_changes_nothing(site: str, model: Transformer, held_out: Split, run: Draft) -> None:
     weight = as_matrix(site, model.get_parameter(Site(site).path).detach())
     codec = Svd(min(weight.shape)).fit(weight, 0, run)
     torch.testing.assert_close(codec(weight), weight, atol=1e-5, rtol=0)
@@ -78,7 +78,7 @@ def test_full_rank_svd_changes_nothing(site: str, model: DecoderModel, held_out:
     assert found["explained"] == pytest.approx(1, abs=1e-6)
 
 
-def test_a_head_is_no_part_of_the_matrix_of_another_axis(model: DecoderModel) -> None:
+def test_a_head_is_no_part_of_the_matrix_of_another_axis(model: Transformer) -> None:
     """The matrix of a weight maps as the weight does, heads and head width together."""
     x, z = torch.randn(5, 16), torch.randn(5, 2, 8)
     q, o = model.get_parameter("layers.0.attn.W_Q"), model.get_parameter("layers.0.attn.W_O")
@@ -86,9 +86,9 @@ def test_a_head_is_no_part_of_the_matrix_of_another_axis(model: DecoderModel) ->
     torch.testing.assert_close(z.flatten(1) @ as_matrix("L0.attn.W_O", o), torch.einsum("nhk,hkd->nd", z, o))
 
 
-def test_zero_is_zero_ablation(model: DecoderModel, held_out: Split, run: Draft) -> None:
+def test_zero_is_zero_ablation(model: Transformer, held_out: Split, run: Draft) -> None:
     examples, windows = held_out
-    tokens = torch.from_numpy(examples.batch(windows)[0])
+    tokens = torch.from_numpy(examples.batch(windows).inputs)
     codec = Zero().fit(torch.randn(20, 16), 0, run)
     with model.tapped({"L1.attn.out": torch.zeros_like}):
         ablated = model(tokens)

@@ -121,7 +121,8 @@ def test_padding_is_never_shown(lab: Lab, openings: Train) -> None:
     found = lab.run(Latents(squeezed, contexts=24, reach=20, evaluate_tokens=0)).result["latents"]
     examples = TextData.open(lab.run(openings.data)).examples("valid", 12)
     windows = chosen_windows(examples, 0)
-    tokens, targets = examples.batch(windows)
+    batch = examples.batch(windows)
+    tokens, targets = batch.inputs, batch.targets
     tokenizer = ByteTokenizer()
     said = []
     for inputs, answers in zip(tokens, targets, strict=True):

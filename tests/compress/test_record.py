@@ -24,7 +24,7 @@ from etude.core.recipe import Recipe, work_of
 from etude.core.run import Draft
 from etude.core.site import Site
 from etude.evals.loss import chosen_windows
-from etude.models.decoder_model import DecoderModel
+from etude.models.transformer import Transformer
 from etude.models.load import load
 from etude.models.saved import WEIGHTS
 from etude.nn.look import look
@@ -34,11 +34,11 @@ from etude.train.recipes import At, Train
 
 
 @pytest.mark.parametrize("site", ["L0.attn.out", "L1.mlp.post", "L0.attn.z", "embed.out"])
-def test_what_look_sees_is_recorded(site: str, lab: Lab, trained: Train, model: DecoderModel, text: TextData) -> None:
+def test_what_look_sees_is_recorded(site: str, lab: Lab, trained: Train, model: Transformer, text: TextData) -> None:
     run = lab.run(Record(trained, site, tokens=1000))
     examples = text.examples("train", trained.context)
     windows = chosen_windows(examples, 1000)
-    seen = look(model, torch.from_numpy(examples.batch(windows)[0]), site)[Site(site)]
+    seen = look(model, torch.from_numpy(examples.batch(windows).inputs), site)[Site(site)]
     wanted = seen.flatten(2).flatten(0, 1) if seen.ndim == 4 else seen.flatten(0, 1)
     torch.testing.assert_close(torch.from_numpy(run.tensors("activations.safetensors")["activations"]), wanted)
     assert run.result["tokens"] == len(wanted) == 1000 // trained.context * trained.context
@@ -53,7 +53,8 @@ def test_all_of_the_split_where_no_number_is_given(lab: Lab, trained: Train, tex
 def test_padding_is_not_recorded(lab: Lab, openings: Train) -> None:
     run = lab.run(Record(openings, "L0.attn.out", tokens=0))
     model, _ = load(lab.run(openings))
-    tokens, targets = TextData.open(lab.run(openings.data)).examples("train", 12).batch(np.arange(60))
+    found = TextData.open(lab.run(openings.data)).examples("train", 12).batch(np.arange(60))
+    tokens, targets = found.inputs, found.targets
     real = torch.from_numpy(targets != IGNORE)
     assert 0 < real.sum() < 0.8 * real.numel()
     seen = look(model, torch.from_numpy(tokens), "L0.attn.out")[Site("L0.attn.out")]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from etude.text.batches import Examples
+from etude.text.batches import Batch, Examples
 
 
 class Rows:
@@ -19,8 +19,8 @@ class Rows:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.inputs[indices], self.targets[indices]
+    def batch(self, indices: np.ndarray, draw: int = 0) -> Batch:
+        return Batch(self.inputs[indices], self.targets[indices])
 
 
 @pytest.fixture(scope="session")

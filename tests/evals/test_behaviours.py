@@ -16,8 +16,8 @@ from etude.core.lab import Lab
 from etude.evals.behaviours import HeadScores, Repeats, head_scores, repeats
 from etude.evals.recipes import Heads
 from etude.evals.statistics import mean
-from etude.models.decoder import Decoder
-from etude.models.decoder_model import DecoderModel
+from etude.models.architectures.decoder import Decoder
+from etude.models.transformer import Transformer
 from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.byte import Byte
@@ -54,7 +54,7 @@ def test_no_room_to_repeat(length: int, vocabulary: int):
         repeats(2, length, vocabulary, seed=0)
 
 
-def planted() -> DecoderModel:
+def planted() -> Transformer:
     """Return a model of two layers whose heads are set by hand.
 
     The stream holds four parts side by side: the token, its position, the token before (written by L0H0), and the
@@ -90,12 +90,12 @@ def planted() -> DecoderModel:
 
 
 @pytest.fixture(scope="module")
-def model() -> DecoderModel:
+def model() -> Transformer:
     return planted()
 
 
 @pytest.fixture(scope="module")
-def scores(model: DecoderModel) -> HeadScores:
+def scores(model: Transformer) -> HeadScores:
     return head_scores(model, repeats(200, T, V, seed=1))
 
 
@@ -129,7 +129,7 @@ def test_chance_is_its_definition(scores: HeadScores):
     np.testing.assert_allclose(scores.chance, expected)
 
 
-def test_looking_a_fixed_way_back_is_not_induction(model: DecoderModel, scores: HeadScores):
+def test_looking_a_fixed_way_back_is_not_induction(model: Transformer, scores: HeadScores):
     fixed = np.full(50, BACK + 1)
     tokens = np.stack([np.resize(np.random.default_rng(i).permutation(V)[: BACK + 1], T) for i in range(50)])
     deceived = head_scores(model, Repeats(tokens, fixed))
@@ -140,7 +140,7 @@ def test_looking_a_fixed_way_back_is_not_induction(model: DecoderModel, scores: 
     assert scores.induction[period != BACK + 1, 0, 1].max() < 0.05, "only the even attention of the first positions"
 
 
-def test_the_first_position(model: DecoderModel):
+def test_the_first_position(model: Transformer):
     def sink(pattern: Tensor) -> Tensor:
         return torch.zeros_like(pattern).index_fill(-1, torch.tensor([0]), 1.0)
 
@@ -150,7 +150,7 @@ def test_the_first_position(model: DecoderModel):
     assert (seen.induction[:, 1] == 0).all() and (seen.previous[:, 1] == 0).all()
 
 
-def test_losses_before_and_after_the_answer_is_known(scores: HeadScores, model: DecoderModel):
+def test_losses_before_and_after_the_answer_is_known(scores: HeadScores, model: Transformer):
     sequences = repeats(200, T, V, seed=1)
     assert scores.repeated_loss.max() < 1e-3
     assert scores.fresh_loss.min() > math.log(V)
@@ -163,7 +163,7 @@ def test_losses_before_and_after_the_answer_is_known(scores: HeadScores, model: 
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
-def test_how_many_at_once_does_not_matter(batch: int, model: DecoderModel):
+def test_how_many_at_once_does_not_matter(batch: int, model: Transformer):
     sequences = repeats(7, T, V, seed=5)
     one, other = head_scores(model, sequences), head_scores(model, sequences, batch=batch)
     for name in vars(one):
@@ -201,9 +201,9 @@ def test_two_layers_learn_induction_and_one_does_not(layers: int, low: float, hi
         def __len__(self) -> int:
             return 1_000_000
 
-        def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def batch(self, indices: np.ndarray, draw: int = 0) -> Batch:
             tokens = repeats(len(indices), 32, 64, seed=int(indices[0])).tokens
-            return tokens[:, :-1], tokens[:, 1:]
+            return Batch(tokens[:, :-1], tokens[:, 1:])
 
     recipe = Train(
         model=Decoder(layers=layers, width=64, heads=4, feedforward=0, context=32),

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from etude.evals import loss as module
 from etude.evals.loss import batch_for, bits_per_byte, chosen_windows, joined, score, tally
 from etude.evals.statistics import Estimate
-from etude.models.decoder import Decoder
-from etude.text.batches import IGNORE, Examples
+from etude.models.architectures.decoder import Decoder
+from etude.text.batches import IGNORE, Batch, Examples
 
 B, T, V = 5, 7, 9
 
@@ -97,7 +97,7 @@ def fake(windows: int, context: int) -> Examples:
         def __len__(self) -> int:
             return windows
 
-        def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def batch(self, indices: np.ndarray, draw: int = 0) -> Batch:
             raise NotImplementedError
 
     return Fake()

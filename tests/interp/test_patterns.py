@@ -14,8 +14,8 @@ from etude.core.errors import UsageError
 from etude.core.lab import Lab
 from etude.interp.patterns import attention_patterns
 from etude.interp.recipes import Patterns
-from etude.models.decoder import Decoder
-from etude.models.decoder_model import DecoderModel
+from etude.models.architectures.decoder import Decoder
+from etude.models.transformer import Transformer
 from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.byte import Byte
@@ -38,12 +38,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     return Lab(tmp_path_factory.mktemp("patterns"), threads=1, quiet=True)
 
 
-Built = Callable[[str], DecoderModel]
+Built = Callable[[str], Transformer]
 
 
 @pytest.fixture
 def built() -> Built:
-    def build(positions: str) -> DecoderModel:
+    def build(positions: str) -> Transformer:
         spec = Decoder(layers=3, width=16, heads=4, context=12, feedforward=8, positions=positions)  # type: ignore[arg-type]
         model = spec.build(20, seed=3).eval()
         with torch.no_grad():

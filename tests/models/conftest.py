@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "gpt2": {"activation": "gelu-tanh", "tied": True},

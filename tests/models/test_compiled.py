@@ -13,8 +13,8 @@ from torch._dynamo.exc import Unsupported
 
 from etude.core.errors import UsageError
 from etude.core.site import Site
-from etude.models.decoder import Decoder
-from etude.models.decoder_model import DecoderModel
+from etude.models.architectures.decoder import Decoder
+from etude.models.transformer import Transformer
 from etude.nn.look import look
 from etude.nn.taps import Tap
 
@@ -39,7 +39,7 @@ class Nothing:
         return x
 
 
-def without_taps(model: DecoderModel) -> DecoderModel:
+def without_taps(model: Transformer) -> Transformer:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, Tap):
@@ -55,7 +55,7 @@ def _forgetful() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def compiled_by(graphs: Graphs, model: DecoderModel) -> Any:
+def compiled_by(graphs: Graphs, model: Transformer) -> Any:
     return torch.compile(model, backend=graphs, fullgraph=True)
 
 
@@ -79,11 +79,11 @@ def test_training_is_one_graph(recompute: bool) -> None:
     assert len(graphs) == 1
 
 
-def in_a_wrapper(model: DecoderModel, graphs: Graphs) -> Any:
+def in_a_wrapper(model: Transformer, graphs: Graphs) -> Any:
     return compiled_by(graphs, model)
 
 
-def in_place(model: DecoderModel, graphs: Graphs) -> Any:
+def in_place(model: Transformer, graphs: Graphs) -> Any:
     model.compile(backend=graphs, fullgraph=True)
     return model
 

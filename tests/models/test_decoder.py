@@ -11,7 +11,7 @@ import pytest
 
 from etude.core.errors import UsageError
 from etude.core.spec import field_types
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 from etude.nn.feedforward import ACTIVATIONS
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -61,7 +61,7 @@ def test_every_activation_exists() -> None:
 def test_a_spec_and_its_arithmetic_need_no_torch() -> None:
     code = """
 import sys
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 spec = Decoder()
 spec.parameters(100), spec.flops_per_token(100), spec.fingerprint()
 assert "torch" not in sys.modules

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from etude.core.errors import UsageError
 from etude.core.site import Site
-from etude.models.decoder import Decoder
-from etude.models.decoder_model import DecoderModel
+from etude.models.architectures.decoder import Decoder
+from etude.models.transformer import Transformer
 from etude.nn.look import look
 
 V, B = 13, 3
@@ -47,7 +47,7 @@ def specs() -> st.SearchStrategy[Decoder]:
     )
 
 
-def lively(spec: Decoder, seed: int = 0) -> DecoderModel:
+def lively(spec: Decoder, seed: int = 0) -> Transformer:
     """Build a model whose weights are large enough that every part matters."""
     model = spec.build(V, seed)
     generator = torch.Generator().manual_seed(seed)
@@ -159,7 +159,7 @@ def test_a_model_needs_a_vocabulary() -> None:
 RECOMPUTED = Decoder(layers=3, width=16, heads=2, feedforward=24, context=8, dropout=0.1)
 
 
-def gradients(model: DecoderModel, tokens: Tensor) -> dict[str, Tensor]:
+def gradients(model: Transformer, tokens: Tensor) -> dict[str, Tensor]:
     torch.manual_seed(5)
     model.zero_grad()
     F.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten()).backward()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 
 
 def test_the_seed_alone_decides(spec: Decoder) -> None:

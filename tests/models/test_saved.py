@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from etude.core.errors import DamagedError, UsageError
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 from etude.models.saved import load_model, save_model
 
 SPEC = Decoder(layers=1, width=8, heads=2, feedforward=12, context=6)

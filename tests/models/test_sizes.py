@@ -7,7 +7,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 
 SEED = Decoder(
     layers=2,

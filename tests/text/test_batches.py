@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etude.core.errors import UsageError
-from etude.text.batches import IGNORE, Openings, Sampler, Windows, order
+from etude.text.batches import IGNORE, Batch, Openings, Sampler, Windows, order
 from etude.text.store import StoreWriter, TokenStore
 
 END = 99
@@ -24,10 +24,15 @@ def store(path: Path, documents: list[list[int]], openings: int = 0) -> TokenSto
     return TokenStore.open(path / "a.tokens")
 
 
+def both(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+    assert not batch.given
+    return batch.inputs, batch.targets
+
+
 def test_windows_predict_every_token_but_the_first_once(tmp_path: Path):
     windows = Windows(store(tmp_path, [list(range(30)), list(range(30, 60))]), context=7, end=END)
     assert len(windows) == 59 // 7
-    inputs, targets = windows.batch(np.arange(len(windows)))
+    inputs, targets = both(windows.batch(np.arange(len(windows))))
     assert inputs.dtype == targets.dtype == np.int64 and inputs.shape == (8, 7)
     assert targets.ravel().tolist() == list(range(1, 57))
     assert (targets == inputs + 1).all()
@@ -43,7 +48,7 @@ def test_windows_use_all_but_less_than_one(tmp_path_factory: pytest.TempPathFact
         return
     windows = Windows(tokens, context, END)
     assert 0 <= count - 1 - len(windows) * context < context
-    assert windows.batch(np.array([len(windows) - 1]))[1][0, -1] == len(windows) * context
+    assert windows.batch(np.array([len(windows) - 1])).targets[0, -1] == len(windows) * context
 
 
 def test_too_short_for_the_context(tmp_path: Path):
@@ -55,7 +60,7 @@ def test_too_short_for_the_context(tmp_path: Path):
 
 def test_openings_shift_by_the_separator_and_ignore_what_is_not_there(tmp_path: Path):
     openings = Openings(store(tmp_path, [[1, 2, 3, 4], [5, 6], [END]], openings=4), context=10, end=END)
-    inputs, targets = openings.batch(np.array([0, 1, 2]))
+    inputs, targets = both(openings.batch(np.array([0, 1, 2])))
     assert openings.context == 4 and len(openings) == 3
     assert inputs.tolist() == [[END, 1, 2, 3], [END, 5, 6, END], [END, END, END, END]]
     assert targets.tolist() == [[1, 2, 3, 4], [5, 6, IGNORE, IGNORE], [END, IGNORE, IGNORE, IGNORE]]

@@ -12,7 +12,7 @@ import pytest
 
 from etude.core.lab import Lab
 from etude.core.run import Run
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.byte import Byte
@@ -28,6 +28,7 @@ TINY = Train(
     evaluate_every=5,
     evaluate_tokens=256,
     keep_every=4,
+    precision="fp32",
 )
 
 

@@ -60,7 +60,7 @@ CASES: dict[str, dict[str, Any]] = {
     "accumulate": {"accumulate": 2, "model": {"dropout": 0.1}},
     "noam": {"schedule": Schedule("noam", peak=0.5, warmup=5)},
     "bf16": {"precision": "bf16"},
-    "recompute": {"recompute": True, "model": {"dropout": 0.2}},
+    "recompute": {"recompute": "yes", "model": {"dropout": 0.2}},
     "second-epoch": {"batch": 120, "steps": 24},
     "attention-only": {"model": {"feedforward": 0, "tied": True, "positions": "rotary", "norm": "rms"}},
 }
@@ -163,7 +163,8 @@ def test_the_baselines_are_scored_on_the_same_windows(tiny: Tiny, trained: Train
     assert len(ours["count"]) == 200 // 16
     data = TextData.open(lab.run(recipe.data))
     model, _ = etude.load(trained(recipe))
-    inputs, targets = data.examples("valid", 16).batch(chosen_windows(data.examples("valid", 16), 200))
+    found = data.examples("valid", 16).batch(chosen_windows(data.examples("valid", 16), 200))
+    inputs, targets = found.inputs, found.targets
     with torch.no_grad():
         logp = model(torch.from_numpy(inputs)).log_softmax(-1)
     losses = -logp.gather(-1, torch.from_numpy(targets)[..., None])[..., 0].sum(1)
@@ -210,7 +211,7 @@ def test_no_steps_give_the_untrained_model(tiny: Tiny, trained: Trained):
 def test_an_absurd_learning_rate(tiny: Tiny, lab: Lab):
     recipe = tiny(schedule=Schedule("constant", peak=1e30, warmup=0), clip=0, evaluate_every=0)
     with pytest.raises(
-        DivergedError, match=r"(loss|gradient_norm) is (nan|inf) at step \d+; no good .* Try a lower peak"
+        DivergedError, match=r"(loss|gradient_norm) is (nan|inf) at step \d+, first in the \w+ .*; no good .* Try a lower peak"
     ):
         lab.run(recipe)
     assert lab.lookup(recipe) is None
@@ -240,7 +241,7 @@ def test_a_planted_nan(tiny: Tiny, lab: Lab, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Trainer, "step", planted)
     recipe = tiny()
     with pytest.raises(
-        DivergedError, match=r"loss is nan at step 7; the last good checkpoint is step 5, in .*scratch\."
+        DivergedError, match=r"loss is nan at step 7, first in the weight unembed.W_U; the last good checkpoint is step 5, in .*scratch\."
     ):
         lab.run(recipe)
     monkeypatch.setattr(Trainer, "step", step)

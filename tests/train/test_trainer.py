@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from etude.models.decoder_model import DecoderModel
-from etude.text.batches import IGNORE
+from etude.models.transformer import Transformer
+from etude.text.batches import IGNORE, Batch
 from etude.train.recipes import Train
 from etude.train.schedule import Schedule
 from etude.train.trainer import Trainer
@@ -25,18 +25,18 @@ class Ragged:
     def __len__(self) -> int:
         return 40
 
-    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, indices: np.ndarray, draw: int = 0) -> Batch:
         tokens = np.stack([np.random.default_rng(i).integers(0, V, T + 1) for i in indices])
         length = 1 + indices % T
-        return tokens[:, :-1], np.where(np.arange(T) < length[:, None], tokens[:, 1:], IGNORE)
+        return Batch(tokens[:, :-1], np.where(np.arange(T) < length[:, None], tokens[:, 1:], IGNORE))
 
 
-Make = Callable[..., tuple[Trainer, DecoderModel]]
+Make = Callable[..., tuple[Trainer, Transformer]]
 
 
 @pytest.fixture
 def make(tiny: Callable[..., Train]) -> Make:
-    def make(model: dict | None = None, **fields: object) -> tuple[Trainer, DecoderModel]:
+    def make(model: dict | None = None, **fields: object) -> tuple[Trainer, Transformer]:
         recipe = tiny(model={"context": T, **(model or {})}, **{"batch": 8, "clip": 0.0, **fields})
         live = recipe.model.build(V, seed=1)
         return Trainer(recipe, live, Ragged(), flops_per_token=100.0), live
@@ -44,7 +44,7 @@ def make(tiny: Callable[..., Train]) -> Make:
     return make
 
 
-def gradients(model: DecoderModel) -> dict[str, torch.Tensor]:
+def gradients(model: Transformer) -> dict[str, torch.Tensor]:
     return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
 
 
@@ -59,7 +59,8 @@ def test_parts_give_the_gradient_of_the_whole(parts: int, make: Make):
 
 def test_the_loss_is_the_mean_over_what_is_predicted(make: Make):
     trainer, model = make()
-    inputs, targets = map(torch.from_numpy, trainer.batch(0))
+    batch = trainer.batch(0)
+    inputs, targets = torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets)
     logp = model(inputs).log_softmax(-1).detach()
     wanted = [-logp[b, t, targets[b, t]] for b in range(8) for t in range(T) if targets[b, t] != IGNORE]
     right = [logp[b, t].argmax() == targets[b, t] for b in range(8) for t in range(T) if targets[b, t] != IGNORE]

@@ -13,11 +13,12 @@ from etude.cli.describe import is_study
 from etude.cli.results import result_lines
 from etude.cli.subject import carry_out
 from etude.core.errors import UsageError
-from etude.core.lab import Lab
+from etude.core.lab import Beside, Lab
 from etude.core.machine import cores
 from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.core.shelf import Shelf, check_name
+from etude.core.world import world
 
 MOST_JOBS = 8
 PAGE = "report.html"
@@ -38,6 +39,9 @@ def run(
     jobs: Annotated[int | None, Parameter(name=("--jobs", "-j"), help="runs made at once.")] = None,
     threads: Annotated[int | None, Parameter(name="--threads", help="threads for each run.")] = None,
     name: Annotated[str | None, Parameter(name="--name", help="a name of your own for the run.")] = None,
+    track: Annotated[
+        str | None, Parameter(name="--track", help="metrics out, live: tensorboard:FOLDER or mlflow:ADDRESS.")
+    ] = None,
     quiet: Annotated[
         bool, Parameter(name="--quiet", negative=(), show_default=False, help="show no progress.")
     ] = False,
@@ -54,10 +58,14 @@ def run(
         if number is not None and number < 1:
             raise UsageError(f"{flag} {number} is too few: give 1 or more, or leave it out")
     lab = lab_for(recipe, runs, jobs, threads, quiet=quiet)
+    if track is not None:
+        lab.beside = _tracking(lab, track)
     done = lab.lookup(recipe)
     if done and not quiet:
         remark(f"{done.id} is done already")
     made = done or lab.run(recipe)
+    if not world().first:
+        return  # of processes that work together, one answers
     if name is not None:
         Shelf(lab.root).name(made, name)
     (_print_json if json else _print)(made)
@@ -69,6 +77,14 @@ def lab_for(recipe: Recipe, runs: Path | None, jobs: int | None, threads: int | 
         return Lab(runs, jobs=jobs or min(cores(), MOST_JOBS), threads=threads or 1, quiet=quiet)
     jobs = jobs or 1
     return Lab(runs, jobs=jobs, threads=threads or max(1, cores() // jobs), quiet=quiet)
+
+
+def _tracking(lab: Lab, track: str) -> Beside:
+    """Return what follows every run of the lab into a tracker."""
+    from etude.cli.tracking import Tracking, tracker_named
+
+    tracker = tracker_named(track)
+    return lambda begun, say: Tracking(lab.root, tracker, begun, remark if lab.quiet else say)
 
 
 def _print(made: Run) -> None:

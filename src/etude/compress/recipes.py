@@ -11,7 +11,7 @@ from etude.core.errors import UsageError
 from etude.core.recipe import Estimate, Recipe
 from etude.core.run import Run
 from etude.core.site import Site
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 from etude.models.recipes import ModelRecipe
 from etude.train.recipes import At, Train
 

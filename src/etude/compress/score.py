@@ -16,7 +16,7 @@ from etude.compress.linear import as_matrix, as_vectors
 from etude.core.site import Site
 from etude.evals.loss import Scores, batch_for, batches, joined, tally
 from etude.evals.statistics import paired, ratio
-from etude.models.decoder_model import DecoderModel
+from etude.models.transformer import Transformer
 from etude.text.batches import IGNORE, Examples
 
 KEPT_BYTES = 512 << 20
@@ -97,7 +97,7 @@ class Host:
         windows: which of its windows.
     """
 
-    def __init__(self, model: DecoderModel, examples: Examples, windows: np.ndarray) -> None:
+    def __init__(self, model: Transformer, examples: Examples, windows: np.ndarray) -> None:
         self.model, self.examples, self.windows = model, examples, windows
         self._keep = 4 * len(windows) * examples.context * examples.vocabulary <= KEPT_BYTES
         self._kept: list[tuple[Scores, Tensor]] = []
@@ -106,7 +106,7 @@ class Host:
         """Yield inputs and targets [B, T], with the unharmed model's scores and log-probabilities [B, T, V]."""
         device = next(self.model.parameters()).device
         size = batch_for(self.examples.vocabulary, self.examples.context)
-        for i, (inputs, targets) in enumerate(batches(self.examples, self.windows, device, size)):
+        for i, (inputs, targets, _) in enumerate(batches(self.examples, self.windows, device, size)):
             if i < len(self._kept):
                 yield inputs, targets, *self._kept[i]
                 continue

@@ -23,8 +23,8 @@ from etude.core.run import Draft, Run
 from etude.core.seeds import stream
 from etude.core.site import Site, match
 from etude.evals.loss import batch_for, batches, chosen_windows
-from etude.models.decoder_model import DecoderModel
 from etude.models.load import load
+from etude.models.transformer import Transformer
 from etude.nn.look import look
 from etude.text.batches import IGNORE, Examples
 from etude.text.data import TextData
@@ -54,11 +54,11 @@ def record(recipe: Record, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str
 
 
 def _values(
-    model: DecoderModel, site: Site, examples: Examples, windows: np.ndarray
+    model: Transformer, site: Site, examples: Examples, windows: np.ndarray
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield a site's vectors [B, T, D] on the windows, with the tokens and the targets [B, T]."""
     size = batch_for(examples.vocabulary, examples.context)
-    for tokens, targets in batches(examples, windows, next(model.parameters()).device, size):
+    for tokens, targets, _ in batches(examples, windows, next(model.parameters()).device, size):
         yield as_vectors(site, look(model, tokens, site)[site]), tokens, targets
 
 

@@ -8,8 +8,10 @@ import signal
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from etude.core.done import Done
 from etude.core.errors import EtudeError, Interrupted
@@ -18,7 +20,21 @@ from etude.core.progress import Watch
 from etude.core.recipe import Recipe
 from etude.core.run import MANIFEST, Run
 from etude.core.signals import send, without_interrupt
-from etude.core.work import make, make_in_worker, start_worker
+from etude.core.work import accompany, make, make_in_worker, start_worker
+from etude.core.world import World, agreed, world
+
+
+class Begun(Protocol):
+    """What is being made.
+
+    Attributes:
+        begun: the ids of the runs that were begun, in order; it grows.
+    """
+
+    begun: list[str]
+
+
+Beside = Callable[[Begun, Callable[[str], None]], AbstractContextManager[Any]]
 
 
 @dataclass
@@ -38,15 +54,24 @@ class Lab:
         jobs: how many runs are made at once. 1 makes them in this process.
         threads: threads for each run; by default the cores divided by the jobs.
         quiet: show no progress.
+        beside: makes what runs beside the work, such as a tracker, from what is being made and from what takes a line
+            for the person. It is entered when the work begins and left when it ends.
     """
 
     def __init__(
-        self, root: Path | str | None = None, *, jobs: int = 1, threads: int | None = None, quiet: bool = False
+        self,
+        root: Path | str | None = None,
+        *,
+        jobs: int = 1,
+        threads: int | None = None,
+        quiet: bool = False,
+        beside: Beside | None = None,
     ) -> None:
         self.root = Path(root or os.environ.get("ETUDE_RUNS") or "runs")
         self.jobs = max(1, jobs)
         self.threads = threads or max(1, cores() // self.jobs)
         self.quiet = quiet
+        self.beside = beside
 
     def lookup(self, recipe: Recipe) -> Run | None:
         """Return the run of a recipe if it is done."""
@@ -60,18 +85,36 @@ class Lab:
     def run_all(self, recipes: Iterable[Recipe]) -> list[Run]:
         """Return the runs of several recipes in order, making at most `jobs` at once.
 
+        Started by `torchrun`, in several processes with one folder of runs, the first makes the runs and the others
+        take part in those that are made together.
+
         Raises:
             EtudeError: a recipe's work failed. What was complete stays; what was begun is gone on with next time.
             Interrupted: the person stopped it; the same call goes on from there.
         """
-        goals = [recipe.resolve() for recipe in recipes]
+        goals, here = [recipe.resolve() for recipe in recipes], world()
         schedule = _Schedule(self, goals)
-        with Watch(self.root, schedule, quiet=self.quiet) as watch:
+        with Watch(self.root, schedule, quiet=self.quiet or not here.first) as watch, self._beside(schedule, watch.say):
             try:
-                (self._run_here if self.jobs == 1 else self._run_pool)(schedule, watch.say)
+                if here.size > 1:
+                    self._run_together(schedule, here, [goal.id for goal in goals], watch.say)
+                else:
+                    (self._run_here if self.jobs == 1 else self._run_pool)(schedule, watch.say)
             except KeyboardInterrupt:
                 raise Interrupted("stopped; run the same command again to go on from here") from None
         return [schedule.done[goal] for goal in goals]
+
+    def _run_together(self, schedule: _Schedule, here: World, goals: list[str], say: Callable[[str], None]) -> None:
+        """Make the runs as one of several processes: the first writes, the others follow it."""
+        with agreed(self.root, here, goals):
+            if here.first:
+                self._run_here(schedule, say)
+                return
+            while task := schedule.take():
+                schedule.finish(task, accompany(self.root, task.recipe, task.inputs, self.threads))
+
+    def _beside(self, schedule: _Schedule, say: Callable[[str], None]) -> AbstractContextManager[Any]:
+        return self.beside(schedule, say) if self.beside and world().first else nullcontext()
 
     def _run_here(self, schedule: _Schedule, say: Callable[[str], None]) -> None:
         while task := schedule.take():
@@ -124,6 +167,7 @@ class _Schedule:
         self.done = Done()
         self.tasks: dict[str, _Task] = {}
         self.active: dict[str, Recipe] = {}
+        self.begun: list[str] = []
         self.made = 0
         for goal in goals:
             self._want(goal)
@@ -156,6 +200,7 @@ class _Schedule:
             if not task.missing:
                 del self.tasks[task.recipe.id]
                 self.active[task.recipe.id] = task.recipe
+                self.begun.append(task.recipe.id)
                 return task
         return None
 

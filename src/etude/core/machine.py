@@ -18,7 +18,7 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "memory_gb": round(_memory() / 1e9, 1),
+        "memory_gb": round(memory() / 1e9, 1),
     }
 
 
@@ -32,7 +32,8 @@ def _processor() -> str:
     return platform.processor() or "unknown"
 
 
-def _memory() -> int:
+def memory() -> int:
+    """Return the bytes of memory that this machine has, or 0 where it does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):

@@ -36,10 +36,14 @@ class Recipe(Spec):
     Subclasses say their kind and where the work is: `class Train(Recipe, kind="train", does="etude.train.work:train")`.
     The work is a function `do(recipe, inputs, run) -> result`, imported only when it starts, so that recipes can be
     read and planned without PyTorch. Recipes live in a module `recipes.py` of their floor, or are studies.
+
+    A kind whose `together` is true is done by all processes that `torchrun` started, side by side; of any other the
+    first process does the work and the rest wait.
     """
 
     kind: ClassVar[str] = ""
     does: ClassVar[str] = ""
+    together: ClassVar[bool] = False
 
     def __init_subclass__(cls, *, kind: str = "", does: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -141,10 +141,19 @@ class Draft:
         path: the folder; files written here become the run's.
         scratch: a folder for what should survive a kill but is no part of the run (checkpoints to resume from).
         say: takes a line for the person who waits for the run, of what they should know and would not find out.
+        beside: in a process that only takes part, the folder in which the first one writes the run; nothing that is
+            written here is kept.
     """
 
-    def __init__(self, path: Path, recipe: Recipe, *, say: Callable[[str], None] = lambda text: None) -> None:
-        self.path, self.recipe, self.say = path, recipe, say
+    def __init__(
+        self,
+        path: Path,
+        recipe: Recipe,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        beside: Path | None = None,
+    ) -> None:
+        self.path, self.recipe, self.say, self.beside = path, recipe, say, beside
         self.scratch = path / "scratch"
         self.notes: dict[str, Any] = {}
         self.stopwatch = Stopwatch(self.scratch / "clock.json")

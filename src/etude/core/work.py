@@ -6,7 +6,9 @@ import multiprocessing
 import os
 import shutil
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
@@ -63,6 +65,21 @@ def make(root: Path, recipe: Recipe, inputs: Done, threads: int, say: Callable[[
             if told := explained(error, recipe.id, partial):
                 raise told from error
             raise
+
+
+def accompany(root: Path, recipe: Recipe, inputs: Done, threads: int) -> Run:
+    """Take part in a run that another process makes, and return it when it is done.
+
+    Work that is done together is done here too, into a folder that nobody keeps.
+    """
+    final = root / recipe.id
+    if recipe.together and not (final / MANIFEST).exists():
+        with tempfile.TemporaryDirectory(prefix="etude-") as folder, using_threads(threads):
+            keep_freed_memory()
+            work_of(recipe)(recipe, inputs, Draft(Path(folder), recipe, beside=root / f"{recipe.id}.partial"))
+    while not (final / MANIFEST).exists():  # where the first process fails, torchrun ends this one
+        time.sleep(0.1)
+    return Run(final)
 
 
 def _done(draft: Draft, inputs: Done, threads: int) -> Run:

@@ -26,10 +26,11 @@ def count_pairs(examples: Examples) -> sparse.csr_array:
     counts = sparse.csr_array(shape, dtype=np.float64)
     batch = max(1, _PAIRS // examples.context)
     for start in range(0, len(examples), batch):
-        before, targets = examples.batch(np.arange(start, min(start + batch, len(examples))))
+        found = examples.batch(np.arange(start, min(start + batch, len(examples))))
+        before, targets = found.inputs, found.targets
         there = targets != IGNORE
-        found = sparse.csr_array((np.ones(there.sum()), (before[there], targets[there])), shape=shape)
-        counts = sparse.csr_array(counts + found)
+        pairs = sparse.csr_array((np.ones(there.sum()), (before[there], targets[there])), shape=shape)
+        counts = sparse.csr_array(counts + pairs)
     return counts
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from etude.core.errors import UsageError
-from etude.models.decoder_model import DecoderModel
+from etude.models.transformer import Transformer
 from etude.nn.look import look
 
 
@@ -83,7 +83,7 @@ class HeadScores:
 
 
 @torch.no_grad()
-def head_scores(model: DecoderModel, sequences: Repeats, batch: int = 16) -> HeadScores:
+def head_scores(model: Transformer, sequences: Repeats, batch: int = 16) -> HeadScores:
     """Return what each head attends to on repeated random sequences."""
     parts = [_scores_of(model, tokens, period) for tokens, period in _parts(sequences, batch)]
     return HeadScores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -95,7 +95,7 @@ def _parts(sequences: Repeats, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield torch.from_numpy(sequences.tokens[rows]), torch.from_numpy(sequences.period[rows])
 
 
-def _scores_of(model: DecoderModel, tokens: Tensor, period: Tensor) -> tuple[np.ndarray, ...]:
+def _scores_of(model: Transformer, tokens: Tensor, period: Tensor) -> tuple[np.ndarray, ...]:
     there = look(model, tokens.to(next(model.parameters()).device), ["L*.attn.pattern", "logits"])
     seen = {site: value.cpu() for site, value in there.items()}  # sums are in float64, which MPS has not
     logits = next(value for site, value in seen.items() if site == "logits")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from etude.evals.statistics import Estimate, ratio
 from etude.nn.precision import autocast
-from etude.text.batches import IGNORE, Examples
+from etude.text.batches import IGNORE, Batch, Examples
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,21 @@ class Scores:
         """Return the sums by name, as they are stored."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
-    def summary(self, tokens_per_byte: float) -> dict[str, Any]:
-        """Return loss, accuracy and bits per byte with intervals, over all positions and at the last alone."""
+    def summary(self, tokens_per_byte: float | None) -> dict[str, Any]:
+        """Return loss, accuracy and bits per byte with intervals, over all positions and at the last alone.
+
+        Args:
+            tokens_per_byte: of the text; None where what is predicted is not the text, token by token, and a loss a
+                byte would mean nothing.
+        """
         loss = ratio(self.loss, self.count)
         found: dict[str, Any] = {
             "loss": loss.to_json(),
             "accuracy": ratio(self.right, self.count).to_json(),
-            "bits_per_byte": bits_per_byte(loss, tokens_per_byte).to_json(),
+            **({} if tokens_per_byte is None else {"bits_per_byte": bits_per_byte(loss, tokens_per_byte).to_json()}),
             "tokens": int(self.count.sum()),
         }
-        if self.last_count.any():
+        if tokens_per_byte is not None and self.last_count.any():
             found["last_position"] = {
                 "loss": ratio(self.last_loss, self.last_count).to_json(),
                 "accuracy": ratio(self.last_right, self.last_count).to_json(),
@@ -74,13 +79,24 @@ def chosen_windows(examples: Examples, tokens: int) -> np.ndarray:
     return np.linspace(0, len(examples) - 1, wanted).round().astype(np.int64)
 
 
-def batches(
-    examples: Examples, windows: np.ndarray, device: torch.device, batch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield inputs and targets [B, T] of the windows, in order."""
+class Live(NamedTuple):
+    """A batch as tensors on a device: see `etude.text.batches.Batch`."""
+
+    inputs: Tensor
+    targets: Tensor
+    given: dict[str, Tensor]
+
+
+def live(batch: Batch, device: torch.device) -> Live:
+    """Return a batch as tensors on a device."""
+    given = {name: torch.from_numpy(array).to(device) for name, array in batch.given.items()}
+    return Live(torch.from_numpy(batch.inputs).to(device), torch.from_numpy(batch.targets).to(device), given)
+
+
+def batches(examples: Examples, windows: np.ndarray, device: torch.device, batch: int) -> Iterator[Live]:
+    """Yield the windows, in order, as batches of tensors."""
     for start in range(0, len(windows), batch):
-        inputs, targets = examples.batch(windows[start : start + batch])
-        yield torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
+        yield live(examples.batch(windows[start : start + batch]), device)
 
 
 def batch_for(vocabulary: int, context: int) -> int:
@@ -92,9 +108,11 @@ def tally(logits: Tensor, targets: Tensor) -> Scores:
     """Return the sums for one batch.
 
     Args:
-        logits: [B, T, V].
-        targets: [B, T] with IGNORE where there is nothing to predict.
+        logits: [B, T, V], or [B, C] of classes.
+        targets: [B, T] with IGNORE where there is nothing to predict, or [B].
     """
+    if targets.ndim == 1:
+        logits, targets = logits[:, None], targets[:, None]
     flat = cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="none")
     loss = flat.view(targets.shape).cpu().double()  # on the CPU first: MPS has no float64
     predicted = targets != IGNORE
@@ -120,7 +138,7 @@ def score(
     """Return a model's scores on windows of held-out text. Dropout is off while it reads.
 
     Args:
-        model: gives logits [B, T, V] for tokens [B, T].
+        model: gives logits [B, T, V], or [B, C], for tokens [B, T] and what a sample gives beside them.
         examples: the split.
         windows: which of its windows, from `chosen_windows`.
         precision: as the training had it.
@@ -130,9 +148,9 @@ def score(
     model.eval()
     parts, done = [], 0
     size = batch_for(examples.vocabulary, examples.context)
-    for inputs, targets in batches(examples, windows, device, size):
+    for inputs, targets, given in batches(examples, windows, device, size):
         with autocast(device, precision):
-            logits = model(inputs)
+            logits = model(inputs, **given)
         parts.append(tally(logits, targets))
         done += len(inputs)
         progress(done, len(windows))

@@ -25,7 +25,8 @@ def baselines(recipe: Baselines, inputs: Mapping[Recipe, Run], run: Draft) -> di
     data = TextData.open(inputs[recipe.data])
     examples = data.examples("valid", recipe.context)
     windows = chosen_windows(examples, recipe.evaluate_tokens)
-    before, targets = examples.batch(windows)
+    read = examples.batch(windows)
+    before, targets = read.inputs, read.targets
     bigram = Bigram(count_pairs(data.examples("train", recipe.context)))
     models: dict[str, Baseline] = {"uniform": Uniform(data.vocabulary), "unigram": bigram.unigram, "bigram": bigram}
     count = (targets != IGNORE).sum(1)

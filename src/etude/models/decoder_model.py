@@ -2,77 +2,75 @@
 
 from __future__ import annotations
 
-from functools import partial
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
-
-from etude.core.errors import UsageError
-from etude.models.decoder import Decoder
-from etude.nn.block import Block
+from etude.models.architectures.decoder import Decoder
+from etude.models.cache import Cache
+from etude.models.transformer import Transformer, blocks, final_norm
 from etude.nn.embedding import Embedding, Unembedding
-from etude.nn.feedforward import FeedForward
-from etude.nn.linear import linear
-from etude.nn.norm import LayerNorm, RMSNorm
-from etude.nn.taps import Tap, Tappable
+from etude.nn.taps import Tap
+from etude.nn.view import PLAIN, View, not_padding, same_document
 
 
-class DecoderModel(Tappable):
-    """A decoder-only transformer from tokens to logits.
-
-    Its weights are unset until `initialise` or `load_model` sets them; `spec.build` is the usual way in.
-
-    Attributes:
-        spec: what decides its shape.
-        vocabulary: how many tokens it knows.
-        recompute: whether activations inside the layers are made again during the backward pass instead of kept:
-            less memory for a third more work. Off while anybody watches, see `Tappable.watchers`.
-    """
+class DecoderModel(Transformer[Decoder]):
+    """A decoder-only transformer from tokens to logits."""
 
     def __init__(self, spec: Decoder, vocabulary: int) -> None:
-        super().__init__()
-        if vocabulary < 1:
-            raise UsageError(f"vocabulary = {vocabulary} is too small: it is 1 or more")
-        self.spec, self.vocabulary, self.recompute = spec, vocabulary, False
+        super().__init__(spec, vocabulary)
         added = spec.positions if spec.positions != "rotary" else "none"
         self.embed = Embedding(vocabulary, spec.width, spec.context, added, spec.scaled_embeddings, spec.dropout)
-        self.layers = nn.ModuleList(_block(spec) for _ in range(spec.layers))
-        norm = _norm(spec) if spec.norm_at == "pre" else None
-        self.final_norm = norm() if norm else nn.Identity()
+        self.layers = blocks(spec, spec.layers)
+        self.final_norm = final_norm(spec)
         self.unembed = None if spec.tied else Unembedding(spec.width, vocabulary)
         self.logits = Tap("B T V", V=vocabulary)
 
-    def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
-        """Return the scores of every next token, at each position.
+    def hidden(
+        self,
+        tokens: Int[Tensor, "B T"],
+        *,
+        documents: Int[Tensor, "B T"] | None = None,
+        present: Bool[Tensor, "B S"] | None = None,
+        positions: Int[Tensor, "B T"] | None = None,
+        past: Cache | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Return the vectors that the unembedding reads.
 
-        Raises:
-            UsageError: the tokens are not [B, T] whole numbers of the vocabulary, or the text is too long.
+        Args:
+            tokens: the texts.
+            documents: which document each token belongs to, for texts packed into one window; none then sees another.
+                Not together with a past.
+            present: false where there is padding, for all positions that can be seen (those of the past too).
+            positions: where each token stands in its text; None counts from 0, or on from the past.
+            past: keys and values of earlier calls, to which this call adds its own.
         """
-        if tokens.ndim != 2 or tokens.is_floating_point():
-            raise UsageError(f"tokens are whole numbers of shape [B, T], not {tokens.dtype} {list(tokens.shape)}")
-        self.spec.fits(tokens.shape[1])
-        x = self.embed(tokens)
-        recompute = self.recompute and not self.watchers and torch.is_grad_enabled()
-        for layer in self.layers:
-            x = checkpoint(layer, x, use_reentrant=False) if recompute else layer(x)
-        x = self.final_norm(x)
-        return self.logits(self.unembed(x) if self.unembed is not None else linear(x, self.embed.W_E.mT))
+        before = past.length if past is not None else 0
+        self.check_tokens(tokens, before)
+        view = PLAIN
+        if documents is not None or present is not None or positions is not None or past is not None:
+            view = self._view(tokens, documents, present, positions, past)
+        x = self.embed(tokens, view.positions)
+        x = self.final_norm(self.through(self.layers, x, view))
+        if past is not None:
+            past.length = before + tokens.shape[1]
+        return x * self.spec.logit_scale if self.spec.mup_base else x
 
+    def unembedding(self) -> tuple[Float[Tensor, "D V"], Float[Tensor, " V"] | None]:
+        """Return W_U, or the transposed embedding where it is tied; there is no bias."""
+        return (self.embed.W_E.mT, None) if self.unembed is None else (self.unembed.W_U, self.unembed.b_U)
 
-def _block(spec: Decoder) -> Block:
-    attention = spec.attention.build(spec.attention_shape)
-    feed_forward = None
-    if not spec.attention_only:
-        feed_forward = FeedForward(spec.width, spec.feedforward, spec.activation, spec.biases)
-    return Block(spec.width, attention, feed_forward, _norm(spec), spec.norm_at == "post", spec.dropout)
-
-
-def _norm(spec: Decoder) -> partial[nn.Module] | None:
-    """Return what makes one of the decoder's norms, or None where it has none."""
-    if spec.norm == "none":
-        return None
-    if spec.norm == "rms":
-        return partial(RMSNorm, spec.width, spec.norm_epsilon)
-    return partial(LayerNorm, spec.width, spec.norm_epsilon, spec.biases)
+    def _view(
+        self,
+        tokens: Tensor,
+        documents: Tensor | None,
+        present: Tensor | None,
+        positions: Tensor | None,
+        past: Cache | None,
+    ) -> View:
+        visible = None if documents is None else same_document(documents)
+        if present is not None:
+            unpadded = not_padding(present, tokens.shape[1])
+            visible = unpadded if visible is None else visible & unpadded
+        if positions is None and past is not None:
+            positions = past.positions(tokens)
+        return View(positions=positions, visible=visible, past=past)

@@ -1,4 +1,4 @@
-"""The weights a decoder starts from, decided by a seed alone.
+"""The weights a model starts from, decided by a seed alone.
 
 Each weight draws from a generator of its own, made of the seed and the weight's name. So the global random state has no
 say, and two models that share a part start with the same weights in it: an attention-only model and its sibling with
@@ -12,12 +12,12 @@ import math
 
 import torch
 
-from etude.models.decoder import Decoder
-from etude.models.decoder_model import DecoderModel
+from etude.models.architectures.base import Architecture
+from etude.models.transformer import Transformer
 
 
 @torch.no_grad()
-def initialise(model: DecoderModel, seed: int) -> None:
+def initialise(model: Transformer, seed: int) -> None:
     """Set every weight: biases to 0, norms to 1, the rest normal with `spread`'s deviation.
 
     A model on the meta device has nothing to set and is left alone.
@@ -34,7 +34,7 @@ def initialise(model: DecoderModel, seed: int) -> None:
             weight.normal_(0, spread(model.spec, last, weight.shape), generator=_generator(seed, name))
 
 
-def spread(spec: Decoder, name: str, shape: torch.Size) -> float:
+def spread(spec: Architecture, name: str, shape: torch.Size) -> float:
     """Return the standard deviation of a weight's starting values.
 
     Where the parts read through a norm: GPT-2's scheme (Radford et al. 2019, section 2.3, and its released code),
@@ -42,13 +42,19 @@ def spread(spec: Decoder, name: str, shape: torch.Size) -> float:
     grow with depth. Where they read the stream itself, with the norm after the addition or none: Glorot and Bengio 2010
     for the maps, which keeps a vector's size, and 1/√D for embeddings, as in the code released with Vaswani et al.
     2017, where scaling by √D then gives token vectors the size of the sinusoids.
+
+    Under µP (Yang et al. 2022, table 8) embeddings and unembedding start as at `mup_base`, and what has the width on
+    both sides with a spread that falls with the root of the width, as Glorot's does by itself.
     """
+    outer = name in ("W_E", "W_pos", "W_seg", "W_U")
     if spec.norm_at == "pre" and spec.norm != "none":
         writes = spec.layers * (1 if spec.attention_only else 2)
-        return 0.02 / math.sqrt(writes) if name in ("W_O", "W_out") else 0.02
-    if name in ("W_E", "W_pos"):
-        return spec.width**-0.5
-    ways_in, ways_out = _fans(name, shape)
+        start = 0.02 / math.sqrt(writes) if name in ("W_O", "W_out") else 0.02
+        return start * math.sqrt(spec.mup_base / spec.width) if spec.mup_base and not outer else start
+    width = spec.mup_base or spec.width
+    if outer and name != "W_U":
+        return width**-0.5
+    ways_in, ways_out = _fans(name, shape) if name != "W_U" else (width, shape[1])
     return math.sqrt(2 / (ways_in + ways_out))
 
 

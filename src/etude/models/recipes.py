@@ -1,12 +1,21 @@
-"""What every recipe of a model has in common, however the model came to be."""
+"""What every recipe of a model has in common, however the model came to be; and the recipe of one brought in."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, Self
 
-from etude.core.recipe import Recipe
+from etude.core.errors import UsageError
+from etude.core.recipe import Estimate, Recipe
+from etude.core.run import Run
+from etude.core.spec import AUTO, cosmetic
+from etude.models.sources import Source, fetched_folder, is_hub_name, opened
 from etude.text.recipes import Tokens
+from etude.text.tokenizers.file import File
+from etude.text.tokenizers.gpt2 import Gpt2
 
 
 @dataclass(frozen=True)
@@ -22,3 +31,92 @@ class ModelRecipe(Recipe):
     @abstractmethod
     def context(self) -> int:
         """Positions that the model reads at once."""
+
+
+def _own_tokens() -> Tokens:
+    return Tokens(tokenizer=File())
+
+
+@dataclass(frozen=True)
+class Imported(ModelRecipe, kind="imported", does="etude.models.work:imported"):
+    """Bring in a model from outside: a Hugging Face folder of GPT-2, GPT-NeoX (Pythia), Llama, Mistral, BERT or
+    DistilBERT, with safetensors; a `.bin` of llama2.c; or the name of one on the hub.
+
+    Attributes:
+        path: the folder, file or hub name. It does not enter the fingerprint: the content does.
+        sha256: identity of configuration and weights. Left at auto, it is taken from what is there; set, what is there
+            must have it.
+        dtype: precision of the weights that are kept; `file` has them as they come.
+        positions: how many positions instruments give it at once; 0 is as many as it reads.
+        data: the text on which instruments look at it, in tokens of its own. A tokenizer without a path is the one
+            beside the weights.
+    """
+
+    path: str = cosmetic("")
+    sha256: str = AUTO
+    dtype: Literal["fp32", "bf16", "fp16", "file"] = "fp32"
+    positions: int = 0
+    data: Tokens = field(default_factory=_own_tokens)
+
+    def check(self) -> None:
+        if self.positions < 0:
+            raise UsageError(f"positions = {self.positions}: give 0 for as many as the model reads, or a number")
+        if not isinstance(self.data.tokenizer, File | Gpt2):
+            raise UsageError(
+                f"an imported model reads with its own tokenizer, and {self.data.tokenizer.name} makes another: use"
+                " --data.tokenizer file, or gpt2"
+            )
+
+    def resolve(self) -> Self:
+        tokenizer = self.data.tokenizer
+        if isinstance(tokenizer, File | Gpt2) and not tokenizer.path and tokenizer.sha256 == AUTO:
+            found = beside(self._place(), tokenizer)
+            return replace(self, data=replace(self.data, tokenizer=found)).resolve()
+        return super().resolve()
+
+    def settle(self) -> Self:
+        if self.sha256 != AUTO and self.positions:
+            return self
+        source = self.source()
+        reads = source.reading.spec.context
+        if self.positions > reads:
+            raise UsageError(f"positions = {self.positions} is more than the {reads} that the model reads")
+        sha256 = source.identity() if self.sha256 == AUTO else self.sha256
+        return replace(self, sha256=sha256, positions=self.positions or reads)
+
+    def source(self) -> Source:
+        """Return the model's files, opened, and fetched where a hub name asks for that."""
+        if not self.path:
+            raise UsageError("imported needs to know what: --path FOLDER, a .bin of llama2.c, or OWNER/NAME on the hub")
+        return opened(self.path)
+
+    def _place(self) -> Path:
+        """Return the folder in which the tokenizer is."""
+        place = Path(self.path).expanduser()
+        if not place.exists() and is_hub_name(self.path):
+            return fetched_folder(self.path)[0]
+        return self.source().folder
+
+    def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
+        return ()  # the text is for those who look at the model later
+
+    def estimate(self) -> Estimate:
+        reading = self.source().reading
+        parameters = reading.spec.parameters(reading.vocabulary)
+        return Estimate(parameters, disk_bytes=parameters * (4 if self.dtype in ("fp32", "file") else 2))
+
+    @property
+    def text(self) -> Tokens:
+        return self.data
+
+    @property
+    def context(self) -> int:
+        return self.data.openings or self.positions or self.source().reading.spec.context
+
+
+def beside(folder: Path, tokenizer: File | Gpt2) -> File | Gpt2:
+    """Return the tokenizer in a folder: of the kind that was asked for, or GPT-2's where only its two files are."""
+    has_two = all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
+    if has_two and not (folder / "tokenizer.json").is_file():
+        return Gpt2(path=str(folder))
+    return replace(tokenizer, path=str(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from etude.core.errors import DamagedError, UsageError
 from etude.core.files import replacing
-from etude.models.decoder import Decoder
-from etude.models.decoder_model import DecoderModel
+from etude.models.architectures.base import Architecture
+from etude.models.hollow import hollow, materialised
+from etude.models.transformer import Transformer
 from etude.nn.look import unwrapped
 
 WEIGHTS, SHAPE = "model.safetensors", "model.json"
@@ -27,17 +29,21 @@ def save_model(model: torch.nn.Module, folder: str | Path) -> None:
         OSError: the folder is missing, or the disk is full; what was there before is then unharmed.
     """
     original = unwrapped(model)
-    if not isinstance(original, DecoderModel):
-        raise UsageError(f"{type(original).__name__} cannot be saved: there is a format for DecoderModel alone")
-    folder = Path(folder)
-    weights = {name: value.detach().cpu().contiguous() for name, value in original.state_dict().items()}
-    about = {"spec": original.spec.to_json(), "vocabulary": original.vocabulary}
+    if not isinstance(original, Transformer):
+        raise UsageError(f"{type(original).__name__} cannot be saved: build or load it with Etude")
+    save_weights(original.state_dict(), original, Path(folder))
+
+
+def save_weights(state: Mapping[str, Tensor], model: Transformer, folder: Path) -> None:
+    """Write weights of a model's shape into a folder, as `save_model` does with its own."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    about = {"spec": model.spec.to_json(), "vocabulary": model.vocabulary}
     with replacing(folder / SHAPE) as shape, replacing(folder / WEIGHTS) as values:  # neither is there before both are
         save_file(weights, values)
         shape.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
-def load_model(folder: str | Path) -> DecoderModel:
+def load_model(folder: str | Path) -> Transformer:
     """Read a model from a folder, on the CPU and in evaluation mode. No code in the files is run.
 
     Raises:
@@ -49,20 +55,19 @@ def load_model(folder: str | Path) -> DecoderModel:
         if not (folder / name).is_file():
             raise UsageError(f"no {name} in {folder}: give the folder of a model that save_model wrote")
     spec, vocabulary = _read_shape(folder / SHAPE)
-    model = DecoderModel(spec, vocabulary)
+    model = hollow(spec, vocabulary)
     try:
         weights = load_file(folder / WEIGHTS)
     except SafetensorError as error:
         raise DamagedError(f"{folder / WEIGHTS} cannot be read ({error}): copy it again or train again") from None
     _compare(weights, model.state_dict(), folder / WEIGHTS)
-    model.load_state_dict(weights, assign=True)
-    return model.eval()
+    return materialised(model, weights)
 
 
-def _read_shape(path: Path) -> tuple[Decoder, int]:
+def _read_shape(path: Path) -> tuple[Architecture, int]:
     try:
         about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Decoder.from_json(about["spec"]), int(about["vocabulary"])
+        return Architecture.from_json(about["spec"]), int(about["vocabulary"])
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"{path} cannot be read ({error!r}): copy it again or train again") from None
 

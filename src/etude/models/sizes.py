@@ -11,38 +11,54 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from etude.models.decoder import Decoder
+    from etude.models.architectures.base import Architecture
 
 
-def parameters(spec: Decoder, vocabulary: int) -> int:
-    """Return how many numbers a decoder learns, embeddings included. Tied embeddings are counted once."""
-    positions = spec.context * spec.width if spec.positions == "learned" else 0
-    unembedding = 0 if spec.tied else spec.width * vocabulary
-    final_norm = norm_parameters(spec) if spec.norm_at == "pre" else 0
-    layer = spec.attention.parameters(spec.attention_shape) + norm_parameters(spec)
-    if not spec.attention_only:
-        layer += feedforward_parameters(spec) + norm_parameters(spec)
-    return vocabulary * spec.width + positions + spec.layers * layer + final_norm + unembedding
+def embeddings(spec: Architecture, vocabulary: int) -> int:
+    """Return the parameters of token and position embeddings and of the unembedding. Tied ones are counted once."""
+    return token_embeddings(spec, vocabulary) + (0 if spec.tied else spec.width * vocabulary)
 
 
-def norm_parameters(spec: Decoder) -> int:
+def token_embeddings(spec: Architecture, vocabulary: int) -> int:
+    """Return the parameters of token and position embeddings."""
+    return spec.width * (vocabulary + (spec.context if spec.positions == "learned" else 0))
+
+
+def layer(spec: Architecture, cross: bool = False) -> int:
+    """Return the parameters of one block, with cross-attention or without."""
+    held = spec.attention.parameters(spec.attention_shape()) + norm(spec)
+    if cross:
+        held += spec.attention.parameters(spec.attention_shape(cross=True)) + norm(spec)
+    return held if spec.attention_only else held + feedforward(spec) + norm(spec)
+
+
+def norm(spec: Architecture) -> int:
     """Return the parameters of one norm."""
     vectors = {"none": 0, "rms": 1, "layer": 2 if spec.biases else 1}
     return vectors[spec.norm] * spec.width
 
 
-def feedforward_parameters(spec: Decoder) -> int:
+def final_norm(spec: Architecture) -> int:
+    """Return the parameters of the norm at the end of a stack, which pre-norm has."""
+    return norm(spec) if spec.norm_at == "pre" else 0
+
+
+def feedforward(spec: Architecture) -> int:
     """Return the parameters of one feed-forward network."""
-    biases = spec.feedforward + spec.width if spec.biases else 0
-    return 2 * spec.width * spec.feedforward + biases
+    maps_in = 2 if spec.gated else 1
+    biases = maps_in * spec.feedforward + spec.width if spec.biases else 0
+    return (maps_in + 1) * spec.width * spec.feedforward + biases
 
 
-def flops_per_token(spec: Decoder, vocabulary: int, context: int) -> int:
-    """Return the FLOPs of one token's forward pass in a text of `context` tokens.
+def layer_flops(spec: Architecture, context: int, source: int = 0) -> int:
+    """Return the forward FLOPs of one block for one token of a text of `context` tokens.
 
-    Raises:
-        UsageError: the model cannot read so long a text.
+    Args:
+        spec: the architecture.
+        context: length of the text.
+        source: length of the source that the block attends to; 0 is a block without cross-attention.
     """
-    spec.fits(context)
-    layer = spec.attention.flops(spec.attention_shape, context) + 2 * 2 * spec.width * spec.feedforward
-    return spec.layers * layer + 2 * spec.width * vocabulary
+    flops = spec.attention.flops(spec.attention_shape(), context)
+    if source:
+        flops += spec.attention.flops(spec.attention_shape(cross=True), context, source)
+    return flops + 2 * (3 if spec.gated else 2) * spec.width * spec.feedforward

@@ -10,9 +10,11 @@ AXES = {
     "S": "position that is attended to (source)",
     "D": "model width",
     "H": "head",
+    "G": "group of heads that share keys and values",
     "K": "head width",
     "F": "feed-forward width",
     "V": "vocabulary",
+    "C": "class",
     "L": "layer",
     "N": "sample",
 }

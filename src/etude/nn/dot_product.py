@@ -14,26 +14,32 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def attention_scores(q: Float[Tensor, "*N T K"], k: Float[Tensor, "*N S K"]) -> Float[Tensor, "*N T S"]:
-    """Return q kᵀ / √K: how well each query fits each key, before any mask."""
-    return q @ k.mT / math.sqrt(q.shape[-1])
+def attention_scores(
+    q: Float[Tensor, "*N T K"], k: Float[Tensor, "*N S K"], scale: float | None = None
+) -> Float[Tensor, "*N T S"]:
+    """Return q kᵀ / √K, or q kᵀ · scale: how well each query fits each key, before any mask."""
+    fit = q @ k.mT
+    return fit / math.sqrt(q.shape[-1]) if scale is None else fit * scale
 
 
-def attention_pattern(scores: Float[Tensor, "*N T S"], mask: Bool[Tensor, "T S"]) -> Float[Tensor, "*N T S"]:
+def attention_pattern(
+    scores: Float[Tensor, "*N T S"], mask: Bool[Tensor, "*#M #T S"] | None = None
+) -> Float[Tensor, "*N T S"]:
     """Return the weights that each position gives to those it may see; every row sums to 1.
 
     Args:
         scores: from `attention_scores`.
-        mask: true where position T may see position S. A row that may see nothing gives NaN.
+        mask: true where position T may see position S; None lets everybody see everybody. A row that may see nothing
+            gives NaN.
     """
-    return scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+    return (scores if mask is None else scores.masked_fill(~mask, -math.inf)).softmax(dim=-1)
 
 
 def scaled_dot_product(
     q: Float[Tensor, "*N T K"],
     k: Float[Tensor, "*N S K"],
     v: Float[Tensor, "*N S K"],
-    mask: Bool[Tensor, "T S"],
+    mask: Bool[Tensor, "*#M #T S"] | None = None,
 ) -> Float[Tensor, "*N T K"]:
     """Return softmax(q kᵀ / √K) v over the positions that the mask lets through (equation 1)."""
     return attention_pattern(attention_scores(q, k), mask) @ v
@@ -43,26 +49,29 @@ def fused_attention(
     q: Float[Tensor, "*N T K"],
     k: Float[Tensor, "*N S K"],
     v: Float[Tensor, "*N S K"],
-    mask: Bool[Tensor, "T S"] | None = None,
+    mask: Bool[Tensor, "*#M #T S"] | None = None,
     dropout: float = 0.0,
+    causal: bool = False,
+    scale: float | None = None,
 ) -> Float[Tensor, "*N T K"]:
     """Return what `scaled_dot_product` does, by PyTorch's fused kernel, which never makes the pattern.
 
-    On a CPU it works in fp32 even where the rest is bf16: the kernel's backward pass in bf16 takes several times as
-    long there (LOG.md, 2026-11-21).
+    On a CPU it works in fp32 even where the rest is bf16, if there may be a backward pass: the kernel's takes several
+    times as long in bf16 there (LOG.md, 2026-11-21).
 
     Args:
         q: queries.
         k: keys.
         v: values.
-        mask: who may see whom; None is the causal mask, for which the kernel is fastest.
+        mask: who may see whom; None lets everybody see everybody.
         dropout: chance that a weight of the pattern is dropped.
+        causal: the causal mask, without a mask and for as many keys as queries: the kernel is fastest then.
+        scale: what products are multiplied by; None is 1/√K.
     """
-    causal = mask is None
-    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal)
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal, scale=scale)
     with torch.autocast("cpu", enabled=False):
-        z = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, dropout_p=dropout, is_causal=causal)
+        z = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, dropout, causal, scale=scale)
     return z.to(q.dtype)
 
 

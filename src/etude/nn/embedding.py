@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from etude.core.errors import UsageError
-from etude.nn.linear import linear, weight
+from etude.nn.linear import bias, linear, weight
 from etude.nn.positions import sinusoids
 from etude.nn.taps import Tap
 
@@ -39,10 +41,10 @@ def outside_vocabulary(tokens: Int[Tensor, "B T"], vocabulary: int) -> UsageErro
 
 
 class Embedding(nn.Module):
-    """Token vectors, plus position vectors where positions are added.
+    """Token vectors, plus position vectors where positions are added, and segment vectors where texts have two parts.
 
-    Sites: `tokens` [B T D], after any scaling; `positions` [T D], the same for every text; `out` [B T D], before
-    dropout.
+    Sites: `tokens` [B T D], after any scaling; `positions` [T D], the same for every text ([B T D] where a call says
+    the positions); `segments` [B T D]; `out` [B T D], before norm and dropout; those of the norm, where there is one.
 
     Args:
         vocabulary: how many tokens there are.
@@ -51,9 +53,11 @@ class Embedding(nn.Module):
         added: learned vectors, fixed sinusoids, or none (rotary positions act in attention instead).
         scaled: whether token vectors are multiplied by the square root of the width.
         dropout: chance that a number is dropped while training.
+        segments: how many parts a text can have, each with a vector (BERT, Devlin et al. 2019, section 3); 0 none.
+        norm: makes the norm of what was added up, as BERT has it, or is None.
     """
 
-    axes: ClassVar[dict[str, str]] = {"W_E": "V D", "W_pos": "T D"}
+    axes: ClassVar[dict[str, str]] = {"W_E": "V D", "W_pos": "T D", "W_seg": "N D"}
     sinusoids: Tensor
 
     def __init__(
@@ -64,6 +68,8 @@ class Embedding(nn.Module):
         added: Literal["learned", "sinusoidal", "none"] = "learned",
         scaled: bool = False,
         dropout: float = 0.0,
+        segments: int = 0,
+        norm: Callable[[], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.W_E = weight(vocabulary, width)
@@ -75,25 +81,39 @@ class Embedding(nn.Module):
         self.tokens = Tap("B T D", D=width)
         if added != "none":
             self.positions = Tap("T D", D=width)
+        self.parts = segments
+        if segments:
+            self.W_seg = weight(segments, width)
+            self.segments = Tap("B T D", D=width)
         self.out = Tap("B T D", D=width)
+        self.norm = norm() if norm else None
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+    def forward(
+        self,
+        tokens: Int[Tensor, "B T"],
+        positions: Int[Tensor, "B T"] | None = None,
+        segments: Int[Tensor, "B T"] | None = None,
+    ) -> Float[Tensor, "B T D"]:
         x = self.tokens(embed(tokens, self.W_E, self.scaled))
         if self.added != "none":
             vectors = self.W_pos if self.added == "learned" else self.sinusoids.to(x.dtype)
-            x = x + self.positions(vectors[: tokens.shape[1]])
-        return self.dropout(self.out(x))
+            x = x + self.positions(vectors[: tokens.shape[1]] if positions is None else F.embedding(positions, vectors))
+        if self.parts:
+            which = torch.zeros_like(tokens) if segments is None else segments
+            x = x + self.segments(F.embedding(which, self.W_seg))
+        x = self.out(x)
+        return self.dropout(x if self.norm is None else self.norm(x))
 
 
 class Unembedding(nn.Module):
-    """Scores for every token of the vocabulary from the stream: x W_U, without a bias."""
+    """Scores from the stream: x W_U, without a bias unless asked for one (BERT's decoder, a classifier)."""
 
-    axes: ClassVar[dict[str, str]] = {"W_U": "D V"}
+    axes: ClassVar[dict[str, str]] = {"W_U": "D V", "b_U": "V"}
 
-    def __init__(self, width: int, vocabulary: int) -> None:
+    def __init__(self, width: int, vocabulary: int, biases: bool = False) -> None:
         super().__init__()
-        self.W_U = weight(width, vocabulary)
+        self.W_U, self.b_U = weight(width, vocabulary), bias(biases, vocabulary)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T V"]:
-        return linear(x, self.W_U)
+        return linear(x, self.W_U, self.b_U)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from etude.core.errors import UsageError
 from etude.nn.attention.base import AttentionShape
-from etude.nn.dot_product import attention_pattern, attention_scores, causal_mask, fused_attention
+from etude.nn.dot_product import attention_pattern, attention_scores, fused_attention
 from etude.nn.linear import bias, linear, weight
 from etude.nn.positions import Rotary
+from etude.nn.rule import Rule
 from etude.nn.taps import Tap
-
-Mask = Callable[[int, torch.device], Bool[Tensor, "T S"]]
-"""Who may see whom, for a text of some length: a function to a matrix that is true where T may see S."""
+from etude.nn.view import PLAIN, View
 
 
 def split_heads(
@@ -40,70 +37,121 @@ def head_outputs(z: Float[Tensor, "B T H K"], W: Float[Tensor, "H K D"]) -> Floa
     return torch.einsum("bthk,hkd->bthd", z, W)
 
 
+def shared(x: Float[Tensor, "B S G K"], heads: int) -> Float[Tensor, "B S H K"]:
+    """Return keys or values once for every head that shares them: head h reads group h · G // H (Ainslie et al. 2023,
+    section 2.2)."""
+    each = heads // x.shape[2]
+    return x if each == 1 else x.repeat_interleave(each, dim=2)
+
+
 class MultiHead(nn.Module):
-    """Self-attention of several heads over one text.
+    """Attention of several heads, over one text or (`shape.cross`) from a text over a source.
 
     Scores and pattern exist only while somebody watches their taps; otherwise PyTorch's fused kernel does the same sum
     without them. `head_out` too is made only when watched. The two paths agree to rounding, and dropout draws other
     random numbers in each.
 
-    Sites: `q`, `k`, `v` and `z` [B T H K] (`q_rot`, `k_rot` where positions are rotary), `scores` and `pattern`
-    [B H T S], `head_out` [B T H D], `out` [B T D]. Scores are those before the mask, so a function put there never
-    opens the future; a function put at the pattern can.
+    Sites: `q`, `z` [B T H K], `k`, `v` [B S H K] (G groups in place of H where keys and values are shared; `q_rot`,
+    `k_rot` where positions are rotary), `scores` and `pattern` [B H T S], `head_out` [B T H D], `out` [B T D]. Scores
+    are those before the mask, so a function put there never opens the future; a function put at the pattern can. With
+    a past, S counts the positions that are kept, and k and v are those of the new ones.
     """
 
-    axes: ClassVar[dict[str, str]] = {
-        **dict.fromkeys(("W_Q", "W_K", "W_V"), "D H K"),
-        **dict.fromkeys(("b_Q", "b_K", "b_V"), "H K"),
-        "W_O": "H K D",
-        "b_O": "D",
-    }
-
-    def __init__(self, shape: AttentionShape, mask: Mask | None = None) -> None:
+    def __init__(self, shape: AttentionShape, rule: Rule | None = None) -> None:
         """
         Args:
             shape: sizes and options.
-            mask: who may see whom; None means each position sees itself and what came before, by the fastest kernel.
+            rule: who may see whom; None is what the shape says: everybody before, or everybody.
         """
         super().__init__()
-        D, H, K = shape.width, shape.heads, shape.head_width
-        self.W_Q, self.W_K, self.W_V, self.W_O = weight(D, H, K), weight(D, H, K), weight(D, H, K), weight(H, K, D)
-        self.b_Q, self.b_K, self.b_V = (bias(shape.biases, H, K) for _ in range(3))
+        D, H, G, K = shape.width, shape.heads, shape.groups, shape.head_width
+        self.W_Q, self.W_K, self.W_V, self.W_O = weight(D, H, K), weight(D, G, K), weight(D, G, K), weight(H, K, D)
+        self.b_Q, self.b_K, self.b_V = (bias(shape.biases, heads, K) for heads in (H, G, G))
         self.b_O = bias(shape.biases, D)
-        self.mask = mask
-        self.dropout = shape.dropout
-        self.q, self.k, self.v = (Tap("B T H K", H=H, K=K) for _ in range(3))
+        self.heads, self.cross, self.dropout, self.scale = H, shape.cross, shape.dropout, shape.scale
+        self.rule = rule or Rule(causal=shape.causal)
+        group = {"H": H} if G == H else {"G": G}
+        (letter,) = group
+        self.axes = {**_AXES, **dict.fromkeys(("W_K", "W_V"), f"D {letter} K"), **dict.fromkeys(_KV, f"{letter} K")}
+        length = "S" if shape.cross else "T"
+        self.q = Tap("B T H K", H=H, K=K)
+        self.k, self.v = (Tap(f"B {length} {letter} K", **group, K=K) for _ in range(2))
         self.rotary = None
         if shape.rotary_base is not None:
-            self.rotary = Rotary(K, shape.context, shape.rotary_base)
-            self.q_rot, self.k_rot = Tap("B T H K", H=H, K=K), Tap("B T H K", H=H, K=K)
+            self.rotary = Rotary(shape.rotary_width, shape.context, shape.rotary_base)
+            self.q_rot, self.k_rot = Tap("B T H K", H=H, K=K), Tap(f"B T {letter} K", **group, K=K)
         self.scores, self.pattern = Tap("B H T S", H=H), Tap("B H T S", H=H)
         self.z = Tap("B T H K", H=H, K=K)
         self.head_out = Tap("B T H D", H=H, D=D)
         self.out = Tap("B T D", D=D)
 
-    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+    def forward(self, x: Float[Tensor, "B T D"], view: View = PLAIN) -> Float[Tensor, "B T D"]:
         q = self.q(split_heads(x, self.W_Q, self.b_Q))
+        if self.rotary is not None:
+            q = self.q_rot(self.rotary(q, view.positions))
+        k, v = self._of_source(view) if self.cross else self._of_text(x, view)
+        visible = view.source_visible if self.cross else view.visible
+        if visible is not None and visible.shape[-1] > k.shape[1]:
+            visible = visible[..., -k.shape[1] :]  # a window keeps the last positions alone
+        return self.out(self._write(self.z(self._attend(q, k, v, visible))))
+
+    def _of_text(
+        self, x: Float[Tensor, "B T D"], view: View
+    ) -> tuple[Float[Tensor, "B S G K"], Float[Tensor, "B S G K"]]:
+        """Return keys and values of the text, and of what came before it where a past is kept."""
         k = self.k(split_heads(x, self.W_K, self.b_K))
         v = self.v(split_heads(x, self.W_V, self.b_V))
         if self.rotary is not None:
-            q, k = self.q_rot(self.rotary(q)), self.k_rot(self.rotary(k))
-        z = self._attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-        return self.out(self._write(self.z(z.transpose(1, 2))))
+            k = self.k_rot(self.rotary(k, view.positions))
+        return (k, v) if view.past is None else view.past.extend(self, k, v, self.rule.window)
+
+    def _of_source(self, view: View) -> tuple[Float[Tensor, "B S G K"], Float[Tensor, "B S G K"]]:
+        """Return keys and values of the source, made once for all calls where a past is kept."""
+        kept = None if view.past is None else view.past.source(self)
+        if kept is not None:
+            return kept
+        if view.source is None:
+            raise UsageError("cross-attention has no source to read: call the model with source=")
+        k = self.k(split_heads(view.source, self.W_K, self.b_K))
+        v = self.v(split_heads(view.source, self.W_V, self.b_V))
+        if view.past is not None:
+            view.past.keep_source(self, k, v)
+        return k, v
 
     def _attend(
-        self, q: Float[Tensor, "B H T K"], k: Float[Tensor, "B H S K"], v: Float[Tensor, "B H S K"]
-    ) -> Float[Tensor, "B H T K"]:
-        dropout = self.dropout if self.training else 0.0
-        mask = None if self.mask is None else self.mask(q.shape[-2], q.device)
-        if not (self.scores.watched or self.pattern.watched):
-            return fused_attention(q, k, v, mask, dropout)
-        mask = causal_mask(q.shape[-2], q.device) if mask is None else mask
-        pattern = self.pattern(attention_pattern(self.scores(attention_scores(q, k)), mask))
-        return F.dropout(pattern, dropout) @ v
+        self,
+        q: Float[Tensor, "B T H K"],
+        k: Float[Tensor, "B S G K"],
+        v: Float[Tensor, "B S G K"],
+        visible: Bool[Tensor, "B 1 #T S"] | None,
+    ) -> Float[Tensor, "B T H K"]:
+        dropout, T, S = self.dropout if self.training else 0.0, q.shape[1], k.shape[1]
+        watched = self.scores.watched or self.pattern.watched
+        limited = not self.cross and self.rule.limits(T, S)
+        # The kernel knows the causal mask by itself, and is fastest where it is not handed one.
+        known = limited and not watched and visible is None and self.rule == _CAUSAL and T == S
+        mask = self.rule.mask(T, S, q.device) if limited and not known else None
+        if visible is not None:
+            mask = visible if mask is None else visible & mask
+        if T == 1 and not watched:
+            # A text that grows by a token: the heads of a group are then so many queries of one place, and their keys
+            # and values need no repeating.
+            grouped = q.unflatten(2, (k.shape[2], -1)).squeeze(1)
+            z = fused_attention(grouped, k.transpose(1, 2), v.transpose(1, 2), mask, dropout, False, self.scale)
+            return z.flatten(1, 2).unsqueeze(1)
+        q, k, v = (y.transpose(1, 2) for y in (q, shared(k, self.heads), shared(v, self.heads)))
+        if not watched:
+            return fused_attention(q, k, v, mask, dropout, known, self.scale).transpose(1, 2)
+        pattern = self.pattern(attention_pattern(self.scores(attention_scores(q, k, self.scale)), mask))
+        return (F.dropout(pattern, dropout) @ v).transpose(1, 2)
 
     def _write(self, z: Float[Tensor, "B T H K"]) -> Float[Tensor, "B T D"]:
         if not self.head_out.watched:
             return join_heads(z, self.W_O, self.b_O)
         written = self.head_out(head_outputs(z, self.W_O)).sum(dim=2)
         return written if self.b_O is None else written + self.b_O
+
+
+_CAUSAL = Rule()
+_KV = ("b_K", "b_V")
+_AXES = {"W_Q": "D H K", "b_Q": "H K", "W_O": "H K D", "b_O": "D"}

@@ -4,7 +4,7 @@ turn the queries and keys."""
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
@@ -24,30 +24,40 @@ def sinusoids(positions: int, width: int) -> Float[Tensor, "T D"]:
 
 
 def rotate(
-    x: Float[Tensor, "B T H K"], cos: Float[Tensor, "T P"], sin: Float[Tensor, "T P"]
+    x: Float[Tensor, "B T H K"], cos: Float[Tensor, "*B T P"], sin: Float[Tensor, "*B T P"]
 ) -> Float[Tensor, "B T H K"]:
     """Turn each pair of coordinates by its position's angle (Su et al. 2021, section 3.4.2), so that the product of a
     query and a key depends on their distance alone.
 
-    The pairs are (i, i + K/2), as GPT-NeoX and Llama store them; the paper pairs neighbours (2i, 2i + 1). The two are
-    the same map after the columns of W_Q and W_K are permuted.
+    The pairs are (i, i + P), as GPT-NeoX and Llama store them; the paper pairs neighbours (2i, 2i + 1). The two are
+    the same map after the columns of W_Q and W_K are permuted. Coordinates from 2P on are left as they are.
     """
-    first, second = x.chunk(2, dim=-1)
-    cos, sin = cos[:, None].to(x.dtype), sin[:, None].to(x.dtype)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    pairs = cos.shape[-1]
+    first, second, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
+    cos, sin = cos[..., None, :].to(x.dtype), sin[..., None, :].to(x.dtype)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1)
 
 
 class Rotary(nn.Module):
-    """Rotary positions for queries or keys, with the sines and cosines kept. They are not weights and are not saved."""
+    """Rotary positions for queries or keys, with the sines and cosines kept. They are not weights and are not saved.
+
+    Args:
+        turned: how many coordinates of each head, from the first, are turned: an even number.
+        positions: the angles of so many positions are made.
+        base: of the angles.
+    """
 
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, head_width: int, positions: int, base: float) -> None:
+    def __init__(self, turned: int, positions: int, base: float) -> None:
         super().__init__()
-        turned = angles(positions, head_width // 2, base)
-        self.register_buffer("cos", turned.cos().to(torch.get_default_dtype()), persistent=False)
-        self.register_buffer("sin", turned.sin().to(torch.get_default_dtype()), persistent=False)
+        angle = angles(positions, turned // 2, base)
+        self.register_buffer("cos", angle.cos().to(torch.get_default_dtype()), persistent=False)
+        self.register_buffer("sin", angle.sin().to(torch.get_default_dtype()), persistent=False)
 
-    def forward(self, x: Float[Tensor, "B T H K"]) -> Float[Tensor, "B T H K"]:
-        return rotate(x, self.cos[: x.shape[1]], self.sin[: x.shape[1]])
+    def forward(
+        self, x: Float[Tensor, "B T H K"], positions: Int[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T H K"]:
+        at = slice(x.shape[1]) if positions is None else positions
+        return rotate(x, self.cos[at], self.sin[at])

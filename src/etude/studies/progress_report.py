@@ -20,7 +20,7 @@ from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.evals.recipes import Baselines, Heads
 from etude.interp.recipes import Patterns
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 from etude.report.blocks import Report
 from etude.studies.base import Study
 from etude.text.corpora.files import Files

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,13 +16,33 @@ IGNORE = -100
 """Target where there is nothing to predict; PyTorch's cross-entropy leaves it out by default."""
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Some samples.
+
+    Attributes:
+        inputs: [B, T] int64, the tokens that the model reads.
+        targets: [B, T] int64, what it should say at each position, or IGNORE; or [B], the class of each sample.
+        given: what else the model is called with, by keyword, each with B rows: `documents`, `present`, `segments`,
+            `source`, `source_present`, ...
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    given: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def rows(self, rows: slice) -> Batch:
+        """Return some of the samples."""
+        return Batch(self.inputs[rows], self.targets[rows], {name: a[rows] for name, a in self.given.items()})
+
+
 @runtime_checkable  # so that checkers of types at run time can ask
 class Examples(Protocol):
     """Samples of one length, by number."""
 
     @property
     def context(self) -> int:
-        """Length of a sample's inputs, and of its targets."""
+        """Length of a sample's inputs."""
         ...
 
     @property
@@ -30,10 +52,16 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return inputs and targets of some samples, int64 [B, T] each.
+    def batch(self, indices: np.ndarray, draw: int = 0) -> Batch:
+        """Return some samples.
 
-        `targets[b, t]` is the token that follows `inputs[b, :t + 1]`, or IGNORE where there is nothing to predict.
+        In next-token prediction `targets[b, t]` is the token that follows `inputs[b, :t + 1]`, or IGNORE where there is
+        nothing to predict.
+
+        Args:
+            indices: which.
+            draw: where a sample has something random in it (which tokens are masked), the number of the draw. A sample
+                and a draw decide it, whatever else is in the batch. Evaluations take 0, a training its steps.
         """
         ...
 
@@ -43,11 +71,20 @@ class Windows:
     every token but the first is predicted once. Windows run across documents; what is left at the end, less than a
     window, is never used.
 
+    Args:
+        store: the tokens.
+        context: length of a window.
+        end: the token that separates documents.
+        apart: whether no document of a window sees another: `given` then has `documents`. A separator belongs to the
+            document that it opens: the first token is predicted from it alone, as in `Openings`, and the separator that
+            ends a document from the document.
+        restarted: whether `given` has `positions` too, which count from 0 in each document.
+
     Raises:
         UsageError: the store is shorter than one window.
     """
 
-    def __init__(self, store: TokenStore, context: int, end: int) -> None:
+    def __init__(self, store: TokenStore, context: int, end: int, apart: bool = False, restarted: bool = False) -> None:
         check_context(context)
         if store.count < context + 1:
             raise UsageError(
@@ -55,15 +92,24 @@ class Windows:
                 " a smaller context"
             )
         self.store, self.context, self.end = store, context, end
+        self.apart, self.restarted = apart, restarted
         self.vocabulary = store.vocabulary
 
     def __len__(self) -> int:
         return (self.store.count - 1) // self.context
 
-    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        starts = _checked(indices, len(self)) * self.context
+    def batch(self, indices: np.ndarray, draw: int = 0) -> Batch:
+        starts = check_numbers(indices, len(self)) * self.context
         found = self.store.tokens[starts[:, None] + np.arange(self.context + 1)].astype(np.int64)
-        return found[:, :-1], found[:, 1:]
+        inputs, targets = found[:, :-1], found[:, 1:]
+        if not self.apart:
+            return Batch(inputs, targets)
+        opens = inputs == self.end
+        given = {"documents": np.cumsum(opens, axis=1)}
+        if self.restarted:
+            places = np.arange(self.context)
+            given["positions"] = places - np.maximum.accumulate(np.where(opens, places, 0), axis=1)
+        return Batch(inputs, targets, given)
 
 
 class Openings:
@@ -91,8 +137,8 @@ class Openings:
     def __len__(self) -> int:
         return self.store.header.documents
 
-    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        numbers = _checked(indices, len(self))
+    def batch(self, indices: np.ndarray, draw: int = 0) -> Batch:
+        numbers = check_numbers(indices, len(self))
         starts = self.store.documents[numbers].astype(np.int64)
         lengths = self.store.documents[numbers + 1].astype(np.int64) - starts
         places = np.arange(self.context)
@@ -100,7 +146,7 @@ class Openings:
         at = np.where(there, starts[:, None] + places, 0)
         targets = np.where(there, self.store.tokens[at].astype(np.int64), IGNORE)
         before = np.concatenate([np.full((len(numbers), 1), self.end), targets[:, :-1]], axis=1)
-        return np.where(before == IGNORE, self.end, before), targets
+        return Batch(np.where(before == IGNORE, self.end, before), targets)
 
 
 def order(n: int, seed: int, epoch: int) -> np.ndarray:
@@ -147,7 +193,7 @@ def check_context(context: int) -> None:
         raise UsageError(f"a context of {context} has no room: give at least 1")
 
 
-def _checked(indices: np.ndarray, n: int) -> np.ndarray:
+def check_numbers(indices: np.ndarray, n: int) -> np.ndarray:
     """Return sample numbers as int64. A negative one would otherwise silently be taken from the end."""
     numbers = np.asarray(indices, dtype=np.int64)
     if numbers.size and not (numbers.min() >= 0 and numbers.max() < n):

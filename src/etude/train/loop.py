@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from etude.core.errors import DivergedError, Interrupted
 from etude.core.run import Draft
 from etude.train.checkpoint import State, latest, save_state, saved_steps
+from etude.train.together import Together
 
 SAVE_SECONDS = float(os.environ.get("ETUDE_SAVE_SECONDS") or 20.0)
 """Seconds between checkpoints. When they are written changes no result, so it is no part of a recipe."""
@@ -23,8 +24,9 @@ SAVE_SECONDS = float(os.environ.get("ETUDE_SAVE_SECONDS") or 20.0)
 class Stepper(Protocol):
     """Something that advances step by step and can be stopped between any two."""
 
-    def step(self, number: int) -> dict[str, float]:
-        """Take step `number` (from 0) and return what may be logged. `loss` among it must be finite."""
+    def step(self, number: int) -> dict[str, Any]:
+        """Take step `number` (from 0) and return what may be logged. `loss` among it must be finite. Where a number is
+        not, `where`, a text, may say in what part it began."""
         ...
 
     def state(self) -> State:
@@ -46,9 +48,12 @@ def advance(
     evaluate_every: int = 0,
     keep: Callable[[int], None] | None = None,
     keep_every: int = 0,
+    enough: Callable[[list[dict[str, Any]]], bool] | None = None,
+    begin: tuple[int, State] | None = None,
     per_step: float = 0.0,
     save_seconds: float = SAVE_SECONDS,
-) -> None:
+    others: Together | None = None,
+) -> int:
     """Take a stepper to its last step: log, evaluate, checkpoint, and go on from where a stopped process left it.
 
     A resumed stepper takes the very steps that an unbroken one would: bit for bit where the arithmetic is
@@ -64,13 +69,21 @@ def advance(
         keep: called with the number of steps taken, to keep something for good; after a kill it may be called again
             for the same step.
         keep_every: steps between calls of `keep`; 0 never.
+        enough: told the rows of the record after each evaluation, says whether to stop before the last step.
+        begin: a number of steps that were taken elsewhere, and the state after them, to begin from.
         per_step: units (tokens) in a step, for the rate in the record.
         save_seconds: least time between checkpoints; saving never takes more than a twentieth of the time.
+        others: the processes that take the same steps. The first one's clock and disk count; a signal to any stops all.
+
+    Returns:
+        How many steps were taken in all.
 
     Raises:
         DivergedError: the loss, or another value to be logged, is not finite.
         Interrupted: the person stopped it, after a checkpoint was written.
     """
+    others = others or Together()
+    others.follow(run)
     damaged: list[str] = []
     found = latest(run.scratch, say=damaged.append)
     if damaged:
@@ -81,14 +94,19 @@ def advance(
     if found:
         taken, row = found[0], found[1].values.pop("row")
         stepper.load(found[1])
-    run.keep_rows(lambda old: taken > 0 and old["step"] <= taken)
+    elif begin:
+        taken = begin[0]
+        stepper.load(begin[1])
+    first = begin[0] if begin else 0
+    run.keep_rows(lambda old: taken > first and old["step"] <= taken)
     since, at = time.monotonic(), taken
+    done = taken > first and enough is not None and enough(run.rows())
 
     def note_down() -> None:
         """Evaluate, keep and log what is due after a step. The row comes last: where it stands, the rest was done."""
-        nonlocal since, at
+        nonlocal since, at, done
         seconds = max(time.monotonic() - since, 1e-9)  # of stepping alone: what follows is not in the rate
-        scored = evaluate(taken) if evaluate and (taken in (0, steps) or _at(taken, evaluate_every)) else {}
+        scored = evaluate(taken) if evaluate and (taken in (first, steps) or _at(taken, evaluate_every)) else {}
         _require_finite(scored, taken, run, since=taken)
         if keep and taken and _at(taken, keep_every):
             keep(taken)
@@ -97,11 +115,14 @@ def advance(
             speed = {"timing": {"per_second": round(rate, 1)}} if taken > at else {}
             run.log(step=taken, **row, **scored, **speed)
             since, at = time.monotonic(), taken
+        if scored and enough:
+            done = enough(run.rows())
 
     def save() -> None:
         nonlocal next_save, saved
         began, state = time.monotonic(), stepper.state()
-        save_state(run.scratch, taken, State(state.tensors, {**state.values, "row": row}))
+        if others.first:
+            save_state(run.scratch, taken, State(state.tensors, {**state.values, "row": row}))
         cost, saved = time.monotonic() - began, taken
         next_save = time.monotonic() + max(save_seconds, 20 * cost)
 
@@ -109,19 +130,24 @@ def advance(
         note_down()  # the first row; or, resumed, the row that a kill cut off after its checkpoint was written
     saved, next_save = taken, time.monotonic() + save_seconds
     with _stop_between_steps() as stopped:
-        while taken < steps and not stopped():
+        stop = stopped()
+        while taken < steps and not done and not stop:
             row = stepper.step(taken)
             taken += 1
             _require_finite(row, taken, run, since=taken - 1)
             run.progress(taken, steps, note=f"loss {row['loss']:.3f}" if "loss" in row else "")
-            if stopped() or time.monotonic() >= next_save:
+            stop, due = others.any(stopped(), others.first and time.monotonic() >= next_save)
+            if stop or due:
                 save()  # before evaluating: an evaluation that dies must not cost the training before it
-            if not stopped():
+            if not stop:
                 note_down()
-        if stopped():  # also where it came during the last evaluation: the work after the loop is not begun
+        if any(
+            others.any(stop or stopped())
+        ):  # also where it came during the last evaluation: the work after the loop is not begun
             if saved < taken:
                 save()
             raise Interrupted(f"stopped after step {taken} of {steps}; run the same command again to go on")
+    return taken
 
 
 def _at(taken: int, every: int) -> bool:
@@ -136,8 +162,9 @@ def _require_finite(row: dict[str, Any], taken: int, run: Draft, *, since: int) 
         return
     steps = [step for step in saved_steps(run.scratch) if step < since]
     kept = f"the last good checkpoint is step {steps[-1]}, in {run.scratch}" if steps else "no good checkpoint yet"
+    where = f", first in {row['where']}" if "where" in row else ""
     raise DivergedError(
-        f"{bad[0]} is {row[bad[0]]} at step {taken}; {kept}."
+        f"{bad[0]} is {row[bad[0]]} at step {taken}{where}; {kept}."
         " Try a lower peak learning rate, a longer warm-up, or stronger clipping"
     )
 

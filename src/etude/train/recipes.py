@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from dataclasses import dataclass, field, fields, replace
+from typing import ClassVar, Literal, Self
 
 from etude.core.errors import UsageError
-from etude.core.machine import multiplies_bf16
 from etude.core.recipe import Estimate, Recipe
 from etude.core.run import Run
-from etude.core.spec import AUTO, cosmetic
-from etude.models.decoder import Decoder
+from etude.core.spec import cosmetic
+from etude.models.architectures.base import Architecture
+from etude.models.architectures.decoder import Decoder
 from etude.models.recipes import ModelRecipe
 from etude.text.recipes import Tokens
+from etude.train.choices import choices
 from etude.train.objectives.base import Objective
 from etude.train.objectives.next_token import NextToken
 from etude.train.optimisers.adamw import AdamW
 from etude.train.optimisers.base import Optimiser
 from etude.train.schedule import Schedule
 
+Choice = Literal["yes", "no", "auto"]
+
 
 @dataclass(frozen=True)
 class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
-    """Train a decoder on a corpus. `steps` 0 gives the untrained model.
+    """Train a model on a corpus. `steps` 0 gives the untrained model.
 
     Attributes:
         data: the corpus and its tokens.
@@ -31,22 +34,39 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
         objective: what is learned.
         optimiser: how parameters move.
         schedule: the learning rate at each step.
-        batch: windows in a step.
+        batch: samples in a step, over all devices together.
         accumulate: parts that a batch is taken in, to save memory; the gradient is the same.
         steps: how many steps.
         clip: greatest norm of the gradient; 0 does not clip.
+        average: 0 gives the last weights. Else the share that a running mean of the weights keeps at each step, as in
+            0.999; the mean is then evaluated and given.
+        patience: 0 takes all steps. Else training stops after so many evaluations without a new least validation loss,
+            and gives the weights that had it.
         precision: `fp32`; `bf16` matrix products with fp32 weights; or `auto`, which is bf16 where the machine
             multiplies it natively.
+        compiled: whether PyTorch compiles the step; `auto` does where there is a GPU.
+        chunked: whether the scores of all positions are never held at once; `auto` does where they would take over
+            64 MB.
+        recompute: whether activations are made again in the backward pass (activation checkpointing), which takes a
+            third more time; `auto` does where they would take over half of the memory.
+        start: a model whose weights to begin with. Those that this model does not share, such as another head, begin
+            anew.
+        extend: go on with the training in `start`: with its optimiser's state, at its last step, up to `steps`. It has
+            to differ in nothing but steps and schedule, and to have been made with `keep_state`.
         evaluate_every: steps between evaluations on the validation split; 0 only before and after.
         evaluate_tokens: tokens of the validation split that each evaluation reads; 0 all of it.
         keep_every: steps between checkpoints that are kept for good; 0 keeps none but the last.
+        keep_state: whether the optimiser's state is kept too, so that the training can be extended.
         seed: of the weights, the order of the data and dropout.
         device: where it trains: `cpu`, `cuda`, `mps`. Instruments that look at the model later run on the CPU.
-        recompute: activation checkpointing, which saves memory and costs a third more time.
+        spread: what `torchrun`'s processes have of the model: `replicate`, each all of it (DDP), or `shard`, each a
+            part of its weights (FSDP2), for models that do not fit one device.
     """
 
+    together: ClassVar[bool] = True
+
     data: Tokens = field(default_factory=Tokens)
-    model: Decoder = field(default_factory=Decoder)
+    model: Architecture = field(default_factory=Decoder)
     objective: Objective = field(default_factory=NextToken)
     optimiser: Optimiser = field(default_factory=AdamW)
     schedule: Schedule = field(default_factory=Schedule)
@@ -54,19 +74,27 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
     accumulate: int = 1
     steps: int = 1000
     clip: float = 1.0
-    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    average: float = 0.0
+    patience: int = 0
+    precision: Literal["fp32", "bf16", "auto"] = "auto"
+    compiled: Choice = "auto"
+    chunked: Choice = "auto"
+    recompute: Choice = "auto"
+    start: ModelRecipe | None = None
+    extend: bool = False
     evaluate_every: int = 250
     evaluate_tokens: int = 65536
     keep_every: int = 0
+    keep_state: bool = False
     seed: int = 0
     device: str = cosmetic("cpu")
-    recompute: bool = False
+    spread: Literal["replicate", "shard"] = cosmetic("replicate")
 
     def check(self) -> None:
-        for name in ("steps", "batch", "accumulate", "clip", "evaluate_every", "evaluate_tokens", "keep_every"):
-            least = 1 if name in ("batch", "accumulate") else 0
-            if getattr(self, name) < least:
-                raise UsageError(f"{name} = {getattr(self, name)} is too small: it is {least} or more")
+        least = dict.fromkeys(("steps", "clip", "patience", "evaluate_every", "evaluate_tokens", "keep_every"), 0)
+        for name, smallest in {**least, "batch": 1, "accumulate": 1}.items():
+            if getattr(self, name) < smallest:
+                raise UsageError(f"{name} = {getattr(self, name)} is too small: it is {smallest} or more")
         if self.batch % self.accumulate:
             raise UsageError(f"a batch of {self.batch} does not divide into {self.accumulate} parts; choose a divisor")
         if self.data.openings and self.data.openings > self.model.context:
@@ -74,12 +102,36 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
                 f"samples of {self.data.openings} tokens do not fit a context of {self.model.context};"
                 f" set --model.context {self.data.openings} or more"
             )
+        if not 0 <= self.average < 1:
+            raise UsageError(f"average = {self.average} is not a share from 0 to below 1; 0.999 is usual")
+        if self.patience and not self.evaluate_every:
+            raise UsageError(f"patience = {self.patience} counts evaluations, and there are none: set --evaluate-every")
+        self.objective.check_fits(self.data, self.model)
+        self._check_extension()
+
+    def _check_extension(self) -> None:
+        if not self.extend:
+            return
+        start = self.start
+        if not isinstance(start, Train) or not start.keep_state:
+            raise UsageError("extend goes on with a training that was made with --keep-state: name one with --start")
+        same = {"steps": self.steps, "schedule": self.schedule, "start": start, "extend": True}
+        free = {"keep_every", "evaluate_every", "evaluate_tokens", "keep_state", "device", "spread"}
+        if differing := sorted(
+            f.name
+            for f in fields(self)
+            if f.name not in same | dict.fromkeys(free) and getattr(self, f.name) != getattr(start, f.name)
+        ):
+            raise UsageError(
+                f"{differing[0]} = {getattr(self, differing[0])} differs from {getattr(start, differing[0])} in the"
+                " training that is extended: only steps and schedule may"
+            )
+        if self.steps < start.steps:
+            raise UsageError(f"steps = {self.steps} is less than the {start.steps} that the extended training took")
 
     def settle(self) -> Self:
-        if self.precision != AUTO:
-            return self
-        native = multiplies_bf16() if self.device == "cpu" else self.device.startswith("cuda")
-        return replace(self, precision="bf16" if native else "fp32")
+        chosen = choices(self)
+        return replace(self, **chosen) if chosen else self
 
     @property
     def text(self) -> Tokens:
@@ -108,9 +160,11 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
         vocabulary = self.data.tokenizer.expected_vocabulary()
         parameters = self.model.parameters(vocabulary)
         forward = self.model.flops_per_token(vocabulary, self.context)
-        kept = 1 + (self.steps // self.keep_every if self.keep_every else 0)
+        kept = 1 + (self.steps // self.keep_every if self.keep_every else 0) + (2 if self.keep_state else 0)
+        taken = self.start.steps if self.extend and isinstance(self.start, Train) else 0
+        done = 3.0 * forward * (self.steps - taken) * self.batch * self.context
         # Two checkpoints stand while a third is written, each with the weights and their two moments.
-        return Estimate(parameters, 3.0 * forward * self.tokens, disk_bytes=4 * parameters * (9 + kept))
+        return Estimate(parameters, done, disk_bytes=4 * parameters * (9 + kept))
 
 
 @dataclass(frozen=True)
@@ -134,7 +188,8 @@ class At(ModelRecipe, kind="at", does="etude.train.work:at"):
             raise UsageError(f"step {self.step} is not kept: this training keeps {kept}; see --of.keep-every")
 
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
-        return (self.of, self.of.data)
+        needed: list[Recipe] = [self.of, self.of.data]
+        return [*needed, self.of.start] if self.step == 0 and self.of.start is not None else needed
 
     @property
     def text(self) -> Tokens:

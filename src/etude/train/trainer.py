@@ -1,16 +1,43 @@
-"""The stepper that trains a model: one step is one batch of windows."""
+"""The stepper that trains a model: one step is one batch of samples."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from etude.core.errors import UsageError
 from etude.core.seeds import stream
+from etude.core.site import Site
+from etude.evals.loss import Live, live
+from etude.models.saved import save_model, save_weights
+from etude.models.transformer import Transformer
 from etude.nn.precision import autocast
-from etude.text.batches import IGNORE, Examples, Sampler
+from etude.text.batches import IGNORE, Batch, Examples, Sampler
 from etude.train.checkpoint import State
+from etude.train.objectives.base import Objective, Summed
 from etude.train.recipes import Train
+from etude.train.together import Together
+
+
+class Loss(nn.Module):
+    """A model with its loss as one module, so that a whole step is compiled, and gradients are shared out, at once."""
+
+    def __init__(self, model: Transformer, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(
+        self, inputs: Tensor, targets: Tensor, given: dict[str, Tensor], *, chunked: bool, count_right: bool
+    ) -> Summed:
+        return self.objective.summed(self.model, inputs, targets, given, chunked=chunked, count_right=count_right)
 
 
 class Trainer:
@@ -21,51 +48,169 @@ class Trainer:
         model: what is trained, on its device.
         examples: the training split.
         flops_per_token: forward FLOPs of one position, for the record.
+        others: the processes that train it together, each on its share of every batch.
+
+    Attributes:
+        average: the running mean of the weights, as a model, or None where the recipe asks for none.
+        sharded: whether the weights are divided among the processes.
     """
 
-    def __init__(self, recipe: Train, model: nn.Module, examples: Examples, flops_per_token: float) -> None:
+    def __init__(
+        self,
+        recipe: Train,
+        model: Transformer,
+        examples: Examples,
+        flops_per_token: float,
+        others: Together | None = None,
+    ) -> None:
         self.recipe, self.model, self.examples = recipe, model, examples
+        self.others = others or Together()
         self.device = next(model.parameters()).device
+        self.average = copy.deepcopy(model).requires_grad_(False) if recipe.average else None
+        self.sharded = self.others.size > 1 and recipe.spread == "shard"
+        self._loss = self._spread(Loss(model, recipe.objective))
         self.optimiser = recipe.optimiser.build(model)
         self.sampler = Sampler(len(examples), recipe.batch, stream(recipe.seed, "order"))
         self.flops_per_token = flops_per_token
 
-    def step(self, number: int) -> dict[str, float]:
+    def _spread(self, loss: Loss) -> Callable[..., Summed]:
+        """Return the loss, compiled where asked, over as many processes as there are."""
+        recipe, size = self.recipe, self.others.size
+        if recipe.batch % (size * recipe.accumulate):
+            raise UsageError(
+                f"a batch of {recipe.batch} does not divide into {size} ranks of {recipe.accumulate} parts; choose a"
+                f" multiple of {size * recipe.accumulate}"
+            )
+        if self.sharded:
+            from etude.train.sharded import shard
+
+            shard(self.model, self.device, size)
+            if self.average is not None:
+                shard(self.average, self.device, size)
+        run: Any = torch.compile(loss) if recipe.compiled == "yes" else loss
+        if size == 1 or self.sharded:
+            return run
+        here = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(run, device_ids=here, gradient_as_bucket_view=True)
+
+    @property
+    def given(self) -> Transformer:
+        """The model that is evaluated and given in the end: the running mean where there is one."""
+        return self.model if self.average is None else self.average
+
+    def step(self, number: int) -> dict[str, Any]:
         """Take one step: gradient of the batch's mean loss, clipped; then the optimiser at the schedule's rate."""
-        recipe = self.recipe
-        inputs, targets = (torch.from_numpy(a).to(self.device) for a in self.batch(number))
-        predicted = int((targets != IGNORE).sum())
+        recipe, size = self.recipe, self.others.size
+        share = self.others.share(self.batch(number))
+        (count,) = self.others.sums(float(np.count_nonzero(share.targets != IGNORE)))
+        batch, count = live(share, self.device), max(1.0, count)
         rate = recipe.schedule.rate(number, recipe.steps, recipe.model.width)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("multiplier", 1.0)
         # What dropout drops follows from the step's number alone, on every device, whatever else drew random numbers.
-        torch.manual_seed(stream(recipe.seed, "dropout", number))
+        torch.manual_seed(stream(recipe.seed, "dropout", number * size + self.others.rank))
         self.model.train()
         self.optimiser.zero_grad(set_to_none=True)
         loss, right, logged = 0.0, 0, recipe.is_logged(number + 1)
-        for part, answers in zip(inputs.chunk(recipe.accumulate), targets.chunk(recipe.accumulate), strict=True):
-            with autocast(self.device, recipe.precision):
-                logits = self.model(part)
-            summed = recipe.objective.loss(logits, answers)
-            (summed / predicted).backward()
-            loss += summed.item() / predicted
-            if logged:  # finding the likeliest token of each position takes a fifth of a small model's step
-                right += int((logits.detach().argmax(-1) == answers).sum())
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip or float("inf")))
+        pieces = parts(batch, recipe.accumulate)
+        for part in pieces:
+            with self._exchanging(part is pieces[-1]):
+                with autocast(self.device, recipe.precision):
+                    found = self._loss(*part, chunked=recipe.chunked == "yes", count_right=logged)
+                (found.loss * (size / count)).backward()  # what the processes exchange is the mean over them
+            loss += found.loss.item() / count
+            right += 0 if found.right is None else int(found.right)
+        loss, right = self.others.sums(loss, float(right))
+        norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip or float("inf")))
         if np.isfinite(norm) and np.isfinite(loss):  # else the loop stops, and the weights are still the last good ones
             self.optimiser.step()
-        done = 3.0 * self.flops_per_token * inputs.numel() * (number + 1)
-        row = {"loss": loss, "gradient_norm": norm, "learning_rate": rate, "flops": done}
-        return {**row, "accuracy": right / predicted} if logged else row
+            self._move_average()
+        done = 3.0 * self.flops_per_token * recipe.batch * batch.inputs.shape[1] * (number + 1)
+        row: dict[str, Any] = {"loss": loss, "gradient_norm": norm, "learning_rate": rate, "flops": done}
+        if not (np.isfinite(norm) and np.isfinite(loss)):
+            row["where"] = self._first_broken()
+        return {**row, "accuracy": right / count} if logged else row
 
-    def batch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the inputs and targets [B, T] of a step."""
-        return self.examples.batch(self.sampler.indices(number))
+    def batch(self, number: int) -> Batch:
+        """Return the samples of a step, those of all processes."""
+        return self.examples.batch(self.sampler.indices(number), draw=number)
+
+    def _exchanging(self, last: bool) -> AbstractContextManager[Any]:
+        """Return the context of one part of a batch: gradients are exchanged after the last alone."""
+        if isinstance(self._loss, DistributedDataParallel) and not last:
+            return self._loss.no_sync()
+        return nullcontext()
+
+    def _first_broken(self) -> str:
+        """Return where a number that is not finite came up first: in a weight, or, the weights being whole, in the
+        backward pass, which goes through the model from its end."""
+        named = list(self.model.named_parameters())
+        weights = [name for name, p in named if not p.isfinite().all()]
+        if weights:
+            return f"the weight {Site.of(weights[0])}"
+        gradients = [name for name, p in named if p.grad is not None and not p.grad.isfinite().all()]
+        return f"the gradient of {Site.of(gradients[-1])}" if gradients else "the norm of all gradients together"
+
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        """Take the running mean of the weights a step on."""
+        if self.average is not None:
+            for mean, weight in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(weight, 1 - self.recipe.average)
+
+    def save(self, folder: Path) -> None:
+        """Write the model that is given into a folder, in the first process; all of them have to call."""
+        if not self.sharded:
+            if self.others.first:
+                save_model(self.given, folder)
+            return
+        from etude.train.sharded import whole_weights
+
+        weights = whole_weights(self.given)
+        if self.others.first:
+            save_weights(weights, self.given, folder)
+
+    def put(self, weights: dict[str, Tensor]) -> None:
+        """Put weights into the model that is given."""
+        if not self.sharded:
+            self.given.load_state_dict(weights)
+            return
+        from etude.train.sharded import put_weights
+
+        put_weights(weights, self.given)
 
     def state(self) -> State:
         """Return weights and optimiser state. The schedule, the batches and dropout follow from a step's number."""
-        return State.of(self.optimiser, model=self.model)
+        if self.sharded:
+            from etude.train.sharded import whole_state
+
+            return whole_state(self.optimiser, model=self.model, **self._averaged)
+        return State.of(self.optimiser, model=self.model, **self._averaged)
 
     def load(self, state: State) -> None:
         """Go back to a state."""
-        state.load_into(self.optimiser, model=self.model)
+        if self.sharded:
+            from etude.train.sharded import load_whole
+
+            load_whole(state, self.optimiser, model=self.model, **self._averaged)
+        else:
+            state.load_into(self.optimiser, model=self.model, **self._averaged)
+
+    @property
+    def _averaged(self) -> dict[str, Transformer]:
+        return {} if self.average is None else {"average": self.average}
+
+
+def parts(batch: Live, count: int) -> list[Live]:
+    """Return a batch in so many parts of equally many samples."""
+    if count == 1:
+        return [batch]
+    size = len(batch.inputs) // count
+    rows = [slice(start, start + size) for start in range(0, len(batch.inputs), size)]
+    return [Live(batch.inputs[r], batch.targets[r], {k: v[r] for k, v in batch.given.items()}) for r in rows]
+
+
+def whole(norm: Tensor) -> float:
+    """Return a norm as a number, also where the gradients are divided among processes."""
+    gather = getattr(norm, "full_tensor", None)  # a DTensor has it, whose module takes half a second to import
+    return float(norm if gather is None else gather())

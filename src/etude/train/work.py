@@ -7,73 +7,177 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.torch import load_file
+
+from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.core.seeds import stream
 from etude.evals.loss import Scores, chosen_windows, score
-from etude.models.decoder_model import DecoderModel
 from etude.models.load import load
 from etude.models.saved import SHAPE, WEIGHTS, load_model, save_model
+from etude.models.transformer import Transformer
 from etude.nn.precision import device_named
+from etude.text.batches import Examples
 from etude.text.data import TextData
+from etude.train.checkpoint import load_state, save_state
+from etude.train.choices import said
 from etude.train.loop import advance
 from etude.train.recipes import At, Train
+from etude.train.start import begun
+from etude.train.together import Together, together
 from etude.train.trainer import Trainer
+
+STATE = "state"
+"""Folder, in a training's run, of the state that it can be extended from."""
 
 
 def train(recipe: Train, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
     """Train a model, score it before and after on the validation split, and save it beside its tokenizer."""
+    with together(run, recipe.device) as others:
+        return _train(recipe, inputs, run, others)
+
+
+def _train(recipe: Train, inputs: Mapping[Recipe, Run], run: Draft, others: Together) -> dict[str, Any]:
     data = TextData.open(inputs[recipe.data])
-    run.note(data={"corpus": recipe.data.corpus.to_json(), "tokens": inputs[recipe.data].id})
-    model = new_model(recipe, data)
-    model.recompute = recipe.recompute
-    examples, held_out = data.examples("train", recipe.model.context), data.examples("valid", recipe.model.context)
+    run.note(data={"corpus": recipe.data.corpus.to_json(), "tokens": inputs[recipe.data].id}, ranks=others.size)
+    run.say(said(recipe))
+    held_out = Held(recipe, data, others)
+    model = new_model(recipe, data, inputs)
+    examples = recipe.objective.examples(data, "train", recipe.context)
     forward = float(recipe.model.flops_per_token(data.vocabulary, examples.context))
-    windows = chosen_windows(held_out, recipe.evaluate_tokens)
+    began = time.monotonic()
+    untrained = held_out.score(model)
+    trainer = Trainer(recipe, model, examples, forward, others)
+    best = Best(recipe, run)
 
     def evaluate(taken: int) -> dict[str, Any]:
-        nonlocal scores
-        scores = score(model, held_out, windows, precision=recipe.precision)
-        summary = scores.summary(data.tokens_per_byte("valid"))
-        return {
-            "val_loss": summary["loss"]["mean"],
-            "val_accuracy": summary["accuracy"]["mean"],
-            "bits_per_byte": summary["bits_per_byte"]["mean"],
-        }
+        row = held_out.row(trainer.given)
+        best.offer(trainer, row["val_loss"])
+        return row
 
-    scores: Scores | None = None
-    began = time.monotonic()
-    untrained = score(new_model(recipe, data), held_out, windows, precision=recipe.precision)
-    advance(
-        Trainer(recipe, model, examples, forward),
+    def keep(taken: int) -> None:
+        trainer.save(kept_folder(run.path, taken, make=True))
+
+    taken = advance(
+        trainer,
         run,
         steps=recipe.steps,
         log_every=recipe.log_every,
         evaluate=evaluate,
         evaluate_every=recipe.evaluate_every,
-        keep=lambda taken: save_model(model, kept_folder(run.path, taken, make=True)),
+        keep=keep,
         keep_every=recipe.keep_every,
+        enough=best.enough if recipe.patience else None,
+        begin=_begin(recipe, inputs),
         per_step=recipe.batch * examples.context,
+        others=others,
     )
-    final = scores or score(model, held_out, windows, precision=recipe.precision)
-    save_model(model, run.path)
+    if recipe.patience:
+        best.give(trainer)
+        held_out.latest = None
+    final = held_out.latest or held_out.score(trainer.given)
+    trainer.save(run.path)
     data.tokenizer.save(run.path)
     run.save("validation.safetensors", final.arrays())
+    if recipe.keep_state:
+        (run.path / STATE).mkdir(exist_ok=True)
+        save_state(run.path / STATE, taken, trainer.state())
+    parameters = sum(p.numel() for p in model.parameters())
+    tokens = taken * recipe.batch * examples.context
     return {
-        "steps": recipe.steps,
-        "tokens": recipe.tokens,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "flops": 3.0 * forward * recipe.tokens,
-        "epochs": recipe.steps * recipe.batch / len(examples),
-        "validation": final.summary(data.tokens_per_byte("valid")),
-        "untrained": untrained.summary(data.tokens_per_byte("valid")),
+        "steps": taken,
+        "tokens": tokens,
+        "parameters": parameters,
+        "flops": 3.0 * forward * tokens,
+        "flops_6nd": 6.0 * parameters * tokens,
+        "epochs": taken * recipe.batch / len(examples),
+        "validation": held_out.summary(final),
+        "untrained": held_out.summary(untrained),
         "timing": {"training_seconds": round(time.monotonic() - began, 2)},
     }
 
 
-def new_model(recipe: Train, data: TextData) -> DecoderModel:
+class Held:
+    """The samples that a training is scored on, and its last scores.
+
+    Attributes:
+        latest: the scores that were made last.
+    """
+
+    def __init__(self, recipe: Train, data: TextData, others: Together) -> None:
+        self.examples: Examples = recipe.objective.examples(data, "valid", recipe.context)
+        self.windows = chosen_windows(self.examples, recipe.evaluate_tokens)
+        self.precision = recipe.precision
+        self.tokens_per_byte = data.tokens_per_byte("valid") if recipe.objective.per_byte else None
+        self.others = others
+        self.latest: Scores | None = None
+
+    def score(self, model: Transformer) -> Scores:
+        """Return a model's scores, each process scoring its share. All have as many windows to read, the last ones
+        twice where they do not divide, because a model that is divided among them is read by all at once."""
+        n, size = len(self.windows), self.others.size
+        asked = np.resize(self.windows, -(-n // size) * size)[self.others.rank :: size]
+        found = self.others.gathered(score(model, self.examples, asked, precision=self.precision).arrays())
+        return Scores(**{name: np.stack([f[name] for f in found], 1).reshape(-1)[:n] for name in found[0]})
+
+    def summary(self, scores: Scores) -> dict[str, Any]:
+        """Return scores as a result has them."""
+        return scores.summary(self.tokens_per_byte)
+
+    def row(self, model: Transformer) -> dict[str, Any]:
+        """Return what a row of the record says of a model."""
+        self.latest = self.score(model)
+        summary = self.summary(self.latest)
+        row = {"val_loss": summary["loss"]["mean"], "val_accuracy": summary["accuracy"]["mean"]}
+        return row | ({"bits_per_byte": summary["bits_per_byte"]["mean"]} if self.tokens_per_byte else {})
+
+
+class Best:
+    """The weights of the least validation loss so far, for a training that stops early. What the record says decides,
+    so a training that goes on after a kill decides as an unbroken one."""
+
+    def __init__(self, recipe: Train, run: Draft) -> None:
+        self.patience, self.run = recipe.patience, run
+        self.folder = (run.beside or run.path) / run.scratch.name / "best"  # the first process writes, all read
+
+    def offer(self, trainer: Trainer, loss: float) -> None:
+        """Keep a trainer's model where its loss is the least so far."""
+        before = [row["val_loss"] for row in self.run.rows() if "val_loss" in row]
+        if self.patience and loss < min(before, default=float("inf")):
+            self.folder.mkdir(exist_ok=True)
+            trainer.save(self.folder)
+
+    def enough(self, rows: list[dict[str, Any]]) -> bool:
+        """Return whether as many evaluations as there is patience for passed since the least loss."""
+        losses = [row["val_loss"] for row in rows if "val_loss" in row]
+        return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= self.patience
+
+    def give(self, trainer: Trainer) -> None:
+        """Put the kept weights into a trainer's model."""
+        trainer.put(load_file(self.folder / WEIGHTS))
+
+
+def new_model(recipe: Train, data: TextData, inputs: Mapping[Recipe, Run]) -> Transformer:
     """Return the recipe's model before training, on its device."""
-    return recipe.model.build(data.vocabulary, seed=stream(recipe.seed, "weights")).to(device_named(recipe.device))
+    model = recipe.model.build(data.vocabulary, seed=stream(recipe.seed, "weights"))
+    if recipe.start is not None:
+        begun(model, inputs[recipe.start], data.tokenizer)
+    model.recompute = recipe.recompute == "yes"
+    return model.to(device_named(recipe.device))
+
+
+def _begin(recipe: Train, inputs: Mapping[Recipe, Run]) -> tuple[int, Any] | None:
+    """Return the step and state that an extension goes on from."""
+    if not recipe.extend or not isinstance(recipe.start, Train):
+        return None
+    before = inputs[recipe.start]
+    step = int(before.result["steps"])
+    name = f"{STATE}/checkpoint-{step:09d}.safetensors"
+    for ending in (".json", ".safetensors"):
+        before.file(name.removesuffix(".safetensors") + ending)
+    return step, load_state(before.path / name)
 
 
 def kept_folder(run: Path, step: int, *, make: bool = False) -> Path:
@@ -88,13 +192,20 @@ def at(recipe: At, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
     """Bring back the model of a step, as a run of its own."""
     trained, data = inputs[recipe.of], TextData.open(inputs[recipe.of.data])
     if recipe.step == 0:
-        model = new_model(recipe.of, data)
+        model = new_model(recipe.of, data, inputs)
     elif recipe.step == recipe.of.steps:
         model, _ = load(trained)
     else:
-        folder = kept_folder(Path(), recipe.step)
-        trained.file(f"{folder.as_posix()}/{SHAPE}")
-        model = load_model(trained.file(f"{folder.as_posix()}/{WEIGHTS}").parent)
+        model = load_model(_kept(recipe, trained))
     save_model(model, run.path)
     data.tokenizer.save(run.path)
     return {"step": recipe.step, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+def _kept(recipe: At, trained: Run) -> Path:
+    """Return the folder of a step that a training kept, its files checked."""
+    folder = kept_folder(Path(), recipe.step)
+    if recipe.step > trained.result["steps"]:
+        raise UsageError(f"the training stopped early, at step {trained.result['steps']}, before {recipe.step}")
+    trained.file(f"{folder.as_posix()}/{SHAPE}")
+    return trained.file(f"{folder.as_posix()}/{WEIGHTS}").parent

@@ -1,0 +1,1 @@
+"""The family of architectures, as plain data. Importing it imports no PyTorch."""

@@ -1,0 +1,103 @@
+"""Texts that a model reads a token at a time, side by side, with what it has read kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from etude.models.cache import Cache
+
+Scored = Callable[..., Tensor]
+"""A model, or what stands for it: from tokens, and by keyword what else it is given, to scores."""
+
+
+class Reader:
+    """The texts of one batch. Shorter ones are padded on the left, where nobody sees it, so that all grow at the right.
+
+    A decoder reads the texts themselves. An encoder-decoder reads sources, and the texts are the targets so far.
+
+    Args:
+        model: from tokens to scores.
+        context: positions that it can read.
+        device: where it is.
+        sources: what an encoder-decoder reads.
+    """
+
+    def __init__(
+        self, model: Scored, context: int, device: torch.device, sources: Sequence[Sequence[int]] | None = None
+    ) -> None:
+        self.model, self.context, self.device = model, context, device
+        self._cache = Cache(context)
+        self._tokens = self._present = torch.empty(0)
+        self._padded = False
+        self._source = None if sources is None else self._side_by_side(sources, left=False)
+
+    @property
+    def length(self) -> int:
+        """Positions that are taken, padding among them."""
+        return self._cache.length
+
+    def begin(self, texts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
+        """Read texts, none of them empty, and return the scores of what follows each."""
+        return self._read(*self._side_by_side(texts, left=True))
+
+    def go_on(self, tokens: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
+        """Read one more token of each text and return the scores of what follows.
+
+        Where the context is full, the first half of it is dropped and the rest read as a text of its own: its
+        positions count from 0 again, as in any text that the model was trained on, whatever kind they are.
+        """
+        if self.length == self.context:
+            kept = self.context - max(1, self.context // 2)
+            self._cache = Cache(self.context)
+            tokens = torch.cat((self._tokens[:, self.context - kept : self.context], tokens[:, None]), dim=1)
+            present = self._present[:, self.context - kept : self.context]
+            return self._read(tokens, torch.cat((present, present.new_ones(len(present), 1)), dim=1))
+        at = self.length
+        self._tokens[:, at] = tokens
+        given = {}
+        if self._padded:
+            given = {"present": self._present[:, : at + 1], "positions": self._places[:, None]}
+            self._places = self._places + 1
+        return self._scores(tokens[:, None], **given)
+
+    def select(self, rows: Int[Tensor, " N"], sources: bool = True) -> None:
+        """Go on with these texts alone, in this order; see `Cache.select`."""
+        self._cache.select(rows, sources)
+        self._tokens, self._present = self._tokens[rows], self._present[rows]
+        if self._padded:
+            self._places = self._places[rows]
+        if self._source is not None and sources:
+            self._source = self._source[0][rows], self._source[1][rows]
+
+    def _read(self, tokens: Tensor, present: Tensor) -> Tensor:
+        """Read the beginnings of texts: [B T] tokens and which of them are no padding."""
+        rows, length = tokens.shape
+        self._tokens = tokens.new_zeros(rows, self.context)
+        self._present = present.new_ones(rows, self.context)
+        self._tokens[:, :length], self._present[:, :length] = tokens, present
+        self._padded = not bool(present.all())
+        given = {}
+        if self._padded:
+            places = (present.cumsum(dim=1) - 1).clamp_(min=0)
+            given = {"present": present, "positions": places}
+            self._places = places[:, -1] + 1
+        if self._source is not None:
+            given["source"] = self._source[0]
+        return self._scores(tokens, **given)
+
+    def _scores(self, tokens: Tensor, **given: Tensor) -> Tensor:
+        if self._source is not None and not bool(self._source[1].all()):
+            given["source_present"] = self._source[1]
+        return self.model(tokens, past=self._cache, last=1, **given)[:, 0].float()
+
+    def _side_by_side(self, texts: Sequence[Sequence[int]], left: bool) -> tuple[Tensor, Tensor]:
+        longest = max(map(len, texts))
+        rows = [([0] * (longest - len(t)), [*t]) for t in texts]
+        tokens = [pad + text if left else text + pad for pad, text in rows]
+        there = [[False] * len(pad) + [True] * len(text) for pad, text in rows]
+        present = torch.tensor([row if left else row[::-1] for row in there], device=self.device)
+        return torch.tensor(tokens, device=self.device), present

@@ -1,0 +1,45 @@
+"""The work of bringing in a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from etude.core.errors import DamagedError
+from etude.core.recipe import Recipe
+from etude.core.run import Draft, Run
+from etude.models.incoming import check_tokenizer, model_from
+from etude.models.recipes import Imported
+from etude.models.saved import save_model
+
+
+def imported(recipe: Imported, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
+    """Read a model from outside and keep it as one of ours, beside its tokenizer."""
+    source = recipe.source()
+    found = source.identity()
+    if found != recipe.sha256:
+        raise DamagedError(
+            f"the model at {recipe.path!r} has changed: its sha256 is {found[:12]} and the recipe's is"
+            f" {recipe.sha256[:12]}; put the old files back, or leave sha256 out to use the new ones"
+        )
+    reading = source.reading
+    tokenizer = recipe.data.tokenizer.build(lambda: iter(()))
+    padded = check_tokenizer(tokenizer, reading.vocabulary, recipe.path)
+    remarks = [*reading.remarks, *([padded] if padded else [])]
+    for remark in remarks:
+        run.say(remark)
+    run.note(source={"path": recipe.path, "revision": source.revision, "sha256": recipe.sha256})
+    model = model_from(source, recipe.dtype, lambda done, total: run.progress(done, total, unit="numbers"))
+    save_model(model, run.path)
+    tokenizer.save(run.path)
+    return {
+        "format": source.format.name,
+        "class": (source.config.get("architectures") or [source.format.name])[0],
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "vocabulary": reading.vocabulary,
+        "tokens": tokenizer.vocabulary,
+        "context": reading.spec.context,
+        "licence": source.licence,
+        "architecture": reading.spec.to_json(),
+        "remarks": remarks,
+    }

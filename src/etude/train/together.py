@@ -1,0 +1,136 @@
+"""Several processes that take each step together (`torchrun`): each its share of the batch, all the same step."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from etude.core.errors import EtudeError, UsageError
+from etude.core.run import Draft
+from etude.core.world import World, world
+from etude.text.batches import Batch
+
+SILENCE = timedelta(minutes=10)
+"""How long a process waits for the others in one exchange: as long as an evaluation may keep one of them."""
+
+_LOST = ("onnection closed by peer", "onnection reset", "Broken pipe", "imed out", "process group", "NCCL", "peer")
+
+
+class Together:
+    """The processes of one training. In a world of one every exchange gives back what it was given.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: how many there are.
+    """
+
+    def __init__(self, here: World | None = None) -> None:
+        here = here or World()
+        self.rank, self.size = here.rank, here.size
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def share(self, batch: Batch) -> Batch:
+        """Return this process's part of a batch: consecutive samples, as many for each."""
+        if self.size == 1:
+            return batch
+        each = len(batch.inputs) // self.size
+        return batch.rows(slice(self.rank * each, (self.rank + 1) * each))
+
+    def sums(self, *values: float) -> list[float]:
+        """Return each value summed over all processes."""
+        if self.size == 1:
+            return list(values)
+        held = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(held)
+        return held.tolist()
+
+    def any(self, *flags: bool) -> list[bool]:
+        """Return, for each flag, whether any process raised it: a signal reaches them at different steps."""
+        return [total > 0 for total in self.sums(*map(float, flags))]
+
+    def firsts(self, value: Any) -> Any:
+        """Return the first process's value, JSON data."""
+        if self.size == 1:
+            return value
+        held = [value]
+        dist.broadcast_object_list(held, src=0)
+        return held[0]
+
+    def gathered(self, arrays: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """Return the arrays of all processes, by rank."""
+        if self.size == 1:
+            return [arrays]
+        held: list[Any] = [None] * self.size
+        dist.all_gather_object(held, arrays)
+        return held
+
+    def follow(self, run: Draft) -> None:
+        """Let a process that only takes part see what the first one has of the run: its record and checkpoints, so
+        that all go on from the same step and decide the same from the same rows."""
+        if self.size == 1:
+            return
+        dist.barrier()  # the first has its folder
+        if run.beside is not None:
+            for name in ("record.jsonl", *(f"scratch/{f.name}" for f in run.beside.glob("scratch/checkpoint-*"))):
+                source, here = run.beside / name, run.path / name
+                if source.exists() and not here.exists():
+                    if name == "record.jsonl":
+                        shutil.copyfile(source, here)
+                    else:
+                        os.symlink(source.resolve(), here)
+        dist.barrier()
+
+    def check_same(self, run_ids: Sequence[str]) -> None:
+        """Raise UsageError where the processes do not make the same run."""
+        if self.size > 1:
+            found: list[Any] = [None] * self.size
+            dist.all_gather_object(found, list(run_ids))
+            wrong = next((rank for rank, ids in enumerate(found) if ids != found[0]), None)
+            if wrong is not None:
+                raise UsageError(
+                    f"the ranks disagree on the recipe: rank 0 makes {found[0][0]}, rank {wrong} {found[wrong][0]};"
+                    " start every rank with the same command"
+                )
+
+
+@contextmanager
+def together(run: Draft, device: str) -> Iterator[Together]:
+    """Join the processes that `torchrun` started for a run, if it did, and leave them at the end.
+
+    Exchanges of numbers go through gloo on the CPU; gradients on a GPU through NCCL.
+
+    Raises:
+        EtudeError: another process died or fell silent. What was saved stays, and the same command goes on from it.
+    """
+    here = world()
+    if here.size == 1:
+        yield Together()
+        return
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo", timeout=SILENCE)
+        joined = Together(here)
+        joined.check_same([run.recipe.id])
+        yield joined
+        dist.barrier()  # nobody leaves while another still needs it
+    except RuntimeError as error:
+        if not any(said in str(error) for said in _LOST):
+            raise
+        raise EtudeError(
+            f"rank {here.rank} lost another of the {here.size} ranks of {run.recipe.id} (it died, or was silent for"
+            f" {SILENCE.seconds // 60} min); run the same command again to go on from the last checkpoint"
+        ) from error
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
