@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 
 ROOT = Path(__file__).parents[1]
 

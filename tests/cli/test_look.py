@@ -6,13 +6,13 @@ import pytest
 
 from etude.core.family import families
 from etude.core.recipe import kinds
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 
 
 def test_everything_is_listed_with_its_line(etude):
     found = etude("list", "--json").json
     assert "progress-report" in found["studies"]
-    assert found["recipes"]["train"] == "Train a decoder on a corpus."
+    assert found["recipes"]["train"] == "Train a model on a corpus."
     assert set(found) == {"studies", "recipes", *families()}
     assert set(found["compress/methods"]) >= {"pca", "infovae", "svd", "kmeans"}
     assert all(line for section in found.values() for name, line in section.items() if not name.startswith("toy-"))
@@ -41,7 +41,7 @@ def test_families_are_listed(etude):
         ("pca", ["compress/methods/pca", "dimensions  how many directions. [20]"]),
         ("compress/methods/pca", ["compress/methods/pca"]),
         ("compress/methods", ["compress/methods", "pca      Keep the coordinates"]),
-        ("train", ["train", "--batch            windows in a step. [32]"]),
+        ("train", ["train", "--batch            samples in a step, over all devices together. [32]"]),
         ("progress-report", ["Preset quick: etude run progress-report --preset quick"]),
     ],
 )

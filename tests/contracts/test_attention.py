@@ -17,6 +17,7 @@ from etude.core.family import Family
 from etude.nn.attention.base import Attention, AttentionShape
 from etude.nn.attention.full import Full
 from etude.nn.multi_head import MultiHead
+from etude.nn.rule import Rule
 from etude.nn.taps import Tap
 
 
@@ -25,7 +26,7 @@ class Near(Full):
     """A toy member that only says who may see whom: itself and the one before."""
 
     def build(self, shape: AttentionShape) -> nn.Module:
-        return MultiHead(shape, lambda length, device: torch.ones(length, length, device=device).tril().triu(-1).bool())
+        return MultiHead(shape, Rule(causal=shape.causal, window=2))
 
 
 FAMILY = Family("nn/attention")
@@ -33,10 +34,13 @@ MEMBERS: list[Any] = [*FAMILY, Near]
 SHAPES = [
     AttentionShape(12, 3, 9),
     AttentionShape(8, 1, 9, biases=False, dropout=0.5),
-    AttentionShape(16, 4, 9, rotary_base=100.0),
+    AttentionShape(16, 4, 9, rotary_base=100.0, kv_heads=2),
+    AttentionShape(16, 4, 9, rotary_base=100.0, rotary_fraction=0.5, layer=1, scale=0.1),
 ]
 every_member = pytest.mark.parametrize("member", MEMBERS, ids=lambda cls: cls.__name__)
-every_shape = pytest.mark.parametrize("shape", SHAPES, ids=["plain", "no biases", "rotary"])
+every_shape = pytest.mark.parametrize(
+    "shape", SHAPES, ids=["plain", "no biases", "rotary, groups", "part rotary, odd layer"]
+)
 
 
 def built(member: type[Attention], shape: AttentionShape) -> nn.Module:

@@ -17,6 +17,9 @@ from etude.core.errors import DamagedError, UsageError
 from etude.core.family import Family
 from etude.core.spec import AUTO
 from etude.text.corpora.base import Corpus
+from etude.text.corpora.copying import Copying
+from etude.text.corpora.fable import Fable
+from etude.text.corpora.mix import Part
 from etude.text.splits import SPLITS
 
 FAMILY = Family("text/corpora")
@@ -29,9 +32,71 @@ def small_files(folder: Path) -> dict[str, Any]:
     return {"path": str(folder)}
 
 
+def rows_of(prefix: str) -> list[str]:
+    return [f"{prefix} {n}: one, two and three" for n in range(200)]
+
+
+def small_wikitext(folder: Path) -> dict[str, Any]:
+    folder.mkdir()
+    for split in SPLITS:
+        articles = (f" \n = {row} <unk> = \n \n Text . \n" for row in rows_of(split))
+        (folder / f"{split}.txt").write_text("".join(articles), encoding="utf-8")
+    return {"path": str(folder)}
+
+
+def small_wiki40b(folder: Path) -> dict[str, Any]:
+    texts = [f"_START_ARTICLE_\n{row}\n_START_PARAGRAPH_\n{row}" for row in rows_of("article")]
+    folder.mkdir()
+    (folder / "en.json").write_text(json.dumps(texts), encoding="utf-8")
+    return {"path": str(folder)}
+
+
+def small_ag_news(folder: Path) -> dict[str, Any]:
+    folder.mkdir()
+    for split in ("train", "test"):
+        lines = (f'"{n % 4 + 1}","Title {n}","{row}"\n' for n, row in enumerate(rows_of(split)))
+        (folder / f"{split}.csv").write_text("".join(lines), encoding="utf-8")
+    return {"path": str(folder)}
+
+
+def small_rt_polarity(folder: Path) -> dict[str, Any]:
+    folder.mkdir()
+    for ending in ("neg", "pos"):
+        (folder / f"rt-polarity.{ending}").write_text("\n".join(rows_of(ending)), encoding="utf-8")
+    return {"path": str(folder)}
+
+
+def small_multi30k(folder: Path) -> dict[str, Any]:
+    folder.mkdir()
+    for split in ("train", "val", "test_2016_flickr"):
+        for side in ("en", "de"):
+            (folder / f"{split}.{side}").write_text("\n".join(rows_of(f"{split} {side}")), encoding="utf-8")
+    return {"path": str(folder)}
+
+
+def small_tinyshakespeare(folder: Path) -> dict[str, Any]:
+    folder.mkdir()
+    (folder / "input.txt").write_text("\n".join(rows_of("line")), encoding="utf-8")
+    return {"path": str(folder)}
+
+
 ARGUMENTS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "ag-news": lambda folder: small_ag_news(folder / "news"),
+    "brackets": lambda folder: {"problems": 400},
+    "copying": lambda folder: {"problems": 400},
     "fable": lambda folder: {"stories": 200},
     "files": lambda folder: small_files(folder / "files"),
+    "mix": lambda folder: {"parts": (Part(Fable(stories=200)), Part(Copying(problems=300), 0.5))},
+    "modular-addition": lambda folder: {"modulus": 17},
+    "multi30k": lambda folder: small_multi30k(folder / "pairs"),
+    "openwebtext": lambda folder: small_files(folder / "pages"),
+    "repetition": lambda folder: {"problems": 400},
+    "reversal": lambda folder: {"problems": 400},
+    "rt-polarity": lambda folder: small_rt_polarity(folder / "films"),
+    "sorting": lambda folder: {"problems": 400},
+    "tinyshakespeare": lambda folder: small_tinyshakespeare(folder / "plays"),
+    "wiki40b": lambda folder: small_wiki40b(folder / "articles"),
+    "wikitext": lambda folder: small_wikitext(folder / "wikitext"),
 }
 """How a test makes a small one of a member; those left out need nothing."""
 
@@ -47,7 +112,7 @@ def texts(corpus: Corpus, split: str) -> list[str]:
 
 
 def test_the_family_has_its_members():
-    assert {"pylib", "fable", "files"} <= set(FAMILY.names())
+    assert {"pylib", "fable", "files", *ARGUMENTS} <= set(FAMILY.names())
     assert FAMILY.base() is Corpus
 
 
@@ -97,6 +162,17 @@ def test_about_is_plain_and_has_a_licence(corpus: Corpus):
     assert about["licence"]
 
 
+def test_labels_and_sides_are_as_said(corpus: Corpus):
+    assert all(isinstance(name, str) and name for name in (*corpus.classes, *corpus.sides))
+    for split in SPLITS:
+        labels = [document.label for document in corpus.documents(split)]
+        if corpus.classes:
+            assert set(labels) <= set(range(len(corpus.classes))) and len(set(labels)) > 1
+        else:
+            assert set(labels) == {None}
+        assert not corpus.sides or len(labels) % len(corpus.sides) == 0
+
+
 def test_size_is_near(corpus: Corpus):
     for split in SPLITS:
         said, found = corpus.size(split), sum(len(text.encode()) for text in texts(corpus, split))
@@ -114,7 +190,7 @@ def test_fields_are_documented(name: str):
 def test_members_load_without_what_is_slow(family: str):
     code = (
         f"import sys; from etude.core.family import Family; list(Family('text/{family}'));"
-        "print([m for m in ('torch', 'tokenizers', 'pyarrow') if m in sys.modules])"
+        "print([m for m in ('torch', 'tokenizers', 'pyarrow', 'huggingface_hub') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ast.literal_eval(done.stdout) == []

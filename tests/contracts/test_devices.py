@@ -20,9 +20,9 @@ from etude.compress.linear import constant
 from etude.compress.score import Host, harm
 from etude.evals.behaviours import head_scores, repeats
 from etude.evals.loss import tally
-from etude.models.decoder import Decoder
-from etude.models.decoder_model import DecoderModel
-from etude.text.batches import Examples
+from etude.models.architectures.decoder import Decoder
+from etude.models.transformer import Transformer
+from etude.text.batches import Batch, Examples
 
 MARK = "_is_far"
 
@@ -57,7 +57,7 @@ class NoDoubles(TorchFunctionMode):
 
 
 @pytest.fixture
-def model() -> DecoderModel:
+def model() -> Transformer:
     made = Decoder(layers=1, width=8, heads=2, feedforward=0, context=12).build(20).eval()
     for weight in made.parameters():
         far(weight)
@@ -72,9 +72,9 @@ class Drawn:
     def __len__(self) -> int:
         return 4
 
-    def batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, indices: np.ndarray, draw: int = 0) -> Batch:
         tokens = np.random.default_rng(0).integers(20, size=(4, 13))[indices]
-        return tokens[:, :-1], tokens[:, 1:]
+        return Batch(tokens[:, :-1], tokens[:, 1:])
 
 
 def test_the_mode_refuses_what_the_device_would() -> None:
@@ -91,7 +91,7 @@ def test_a_tally() -> None:
     assert found.count.tolist() == [3, 3]
 
 
-def test_heads(model: DecoderModel) -> None:
+def test_heads(model: Transformer) -> None:
     with NoDoubles():
         found = head_scores(model, repeats(3, 12, 20, 0))
     assert np.isfinite(found.induction).all()
@@ -105,7 +105,7 @@ def test_heads(model: DecoderModel) -> None:
         ("L0.attn.W_O", Factored(torch.zeros(8, 1), torch.zeros(1, 8))),
     ],
 )
-def test_harm(site: str, codec: Codec, model: DecoderModel) -> None:
+def test_harm(site: str, codec: Codec, model: Transformer) -> None:
     with NoDoubles():
         found = harm(Host(model, cast(Examples, Drawn()), np.arange(4)), site, codec).to_json()
     assert found["tokens"] == 48

@@ -21,7 +21,7 @@ from etude.core.family import Family
 from etude.core.lab import Lab
 from etude.core.run import Draft
 from etude.core.spec import field_types
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.byte import Byte

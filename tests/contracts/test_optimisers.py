@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,10 +12,10 @@ import torch
 
 from etude.core.errors import UsageError
 from etude.core.family import Family
-from etude.models.decoder import Decoder
-from etude.models.decoder_model import DecoderModel
+from etude.models.architectures.decoder import Decoder
+from etude.models.transformer import Transformer
 from etude.train.checkpoint import State, load_state, save_state
-from etude.train.optimisers.base import Optimiser
+from etude.train.optimisers.base import Optimiser, is_hidden, parameter_groups
 from etude.train.recipes import Train
 
 FAMILY = Family("train/optimisers")
@@ -30,16 +31,16 @@ def spec(request: pytest.FixtureRequest) -> Optimiser:
     return cast(Optimiser, FAMILY.member(request.param)(**ARGUMENTS.get(request.param, {})))
 
 
-def model() -> DecoderModel:
+def model() -> Transformer:
     return Decoder(layers=1, width=8, heads=2, feedforward=16, context=8).build(13, seed=1)
 
 
-def loss_of(live: DecoderModel) -> torch.Tensor:
+def loss_of(live: Transformer) -> torch.Tensor:
     logits = live(TOKENS[:, :-1])
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), TOKENS[:, 1:].flatten())
 
 
-def advance(live: DecoderModel, optimiser: torch.optim.Optimizer, steps: int, rate: float = RATE) -> list[float]:
+def advance(live: Transformer, optimiser: torch.optim.Optimizer, steps: int, rate: float = RATE) -> list[float]:
     losses = []
     for _ in range(steps):
         for group in optimiser.param_groups:
@@ -52,12 +53,12 @@ def advance(live: DecoderModel, optimiser: torch.optim.Optimizer, steps: int, ra
     return losses
 
 
-def weights(live: DecoderModel) -> dict[str, torch.Tensor]:
+def weights(live: Transformer) -> dict[str, torch.Tensor]:
     return {name: weight.detach().clone() for name, weight in live.named_parameters()}
 
 
 def test_the_family_has_its_members():
-    assert "adamw" in FAMILY.names()
+    assert FAMILY.names() == ["adamw", "muon"]
     assert FAMILY.base() is Optimiser
 
 
@@ -120,6 +121,61 @@ def test_it_does_the_same_twice(spec: Optimiser):
 def test_spec_survives_json_and_names_the_run(spec: Optimiser):
     assert Optimiser.from_json(json.loads(json.dumps(spec.to_json()))) == spec
     assert json.loads(json.dumps(Train(optimiser=spec).to_json()))["optimiser"]["member"] == spec.name
+
+
+class TestGroups:
+    """The parameters as members share them out."""
+
+    def test_matrices_decay_and_the_rest_does_not(self):
+        live = model()
+        groups = parameter_groups(live, 0.3)
+        names = {id(p): name.rpartition(".")[2] for name, p in live.named_parameters()}
+        assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
+        assert all(names[id(p)].startswith("W_") for p in groups[0]["params"])
+        assert {names[id(p)][0] for p in groups[1]["params"]} == {"w", "b"}
+
+    def test_order_is_that_of_the_model(self):
+        """Checkpoints number their optimiser's tensors by it."""
+        live = model()
+        named = list(live.named_parameters())
+        matrices = [p for name, p in named if name.rpartition(".")[2].startswith("W_")]
+        others = [p for name, p in named if not name.rpartition(".")[2].startswith("W_")]
+        found = [p for group in parameter_groups(live, 0.1) for p in group["params"]]
+        assert [id(p) for p in found] == [id(p) for p in (*matrices, *others)]
+
+    def test_a_model_without_a_spec(self):
+        assert [len(group["params"]) for group in parameter_groups(torch.nn.Linear(2, 3), 0.1)] == [2]
+
+    def test_without_the_hidden_ones(self):
+        live = model()
+        names = {id(p): name for name, p in live.named_parameters()}
+        kept = {names[id(p)] for group in parameter_groups(live, 0.1, hidden=False) for p in group["params"]}
+        assert kept == {name for name in names.values() if not is_hidden(name)}
+        assert "embed.W_E" in kept and "layers.0.mlp.W_in" not in kept
+
+    @pytest.mark.parametrize("tied", [False, True])
+    def test_mup_slows_hidden_matrices_alone(self, tied: bool):
+        live = Decoder(layers=1, width=16, heads=2, context=8, feedforward=32, mup_base=4, tied=tied).build(13, seed=1)
+        names = {id(p): name for name, p in live.named_parameters()}
+        groups = parameter_groups(live, 0.1)
+        rates = {names[id(p)]: group.get("multiplier", 1.0) for group in groups for p in group["params"]}
+        assert rates == {name: 0.25 if is_hidden(name) else 1.0 for name in names.values()}
+        assert {name.rpartition(".")[2] for name, rate in rates.items() if rate != 1} == {
+            *("W_Q", "W_K", "W_V", "W_O"),
+            *("W_in", "W_out"),
+        }
+
+    def test_at_its_base_mup_changes_nothing(self):
+        shape = Decoder(layers=1, width=16, heads=2, context=8, feedforward=32)
+        plain, base = (replace(shape, mup_base=width).build(13, seed=1) for width in (0, 16))
+        ours, theirs = ([len(g["params"]) for g in parameter_groups(live, 0.1)] for live in (plain, base))
+        assert ours == theirs
+
+    @pytest.mark.parametrize(("fields", "slowed"), [({}, 0.25), ({"scale": "original"}, 1.0)])
+    def test_muon_under_mup(self, fields: dict[str, Any], slowed: float):
+        live = Decoder(layers=1, width=16, heads=2, context=8, feedforward=32, mup_base=4).build(13, seed=1)
+        groups = FAMILY.member("muon")(**fields).build(live).param_groups  # type: ignore[attr-defined]
+        assert [group["multiplier"] for group in groups] == [slowed, 1.0, 1.0]
 
 
 class TestAdamW:

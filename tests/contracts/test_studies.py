@@ -15,10 +15,11 @@ from etude.core.family import Family
 from etude.core.lab import Lab
 from etude.core.recipe import Recipe, kind_named
 from etude.core.run import Run
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 from etude.report.blocks import Report
 from etude.studies.base import Study
 from etude.studies.progress_report import ProgressReport
+from etude.studies.sweep import Sweep
 from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.byte import Byte
@@ -42,6 +43,17 @@ SMALL: dict[str, Study] = {
         harm_tokens=320,
         shown=2,
         sample="A dog, a dog.",
+    ),
+    "sweep": Sweep(
+        ("schedule.peak=1e-3,1e-2,1e-1", "model.feedforward=0,32"),
+        of=Train(
+            data=Tokens(Fable(stories=40), Byte()),
+            model=Decoder(layers=1, width=16, heads=2, feedforward=32, context=32),
+            batch=4,
+            steps=3,
+            evaluate_tokens=320,
+        ),
+        seeds=2,
     ),
 }
 """An instance of each study that runs in seconds."""

@@ -37,6 +37,9 @@ SITES = [
         ("embed.out", None, "embed.out", "embed.out", False),
         ("logits", None, "logits", "logits", False),
         ("Latent.out", None, "Latent.out", "Latent.out", False),
+        ("encoder.L3.attn.W_Q", 3, "attn.W_Q", "encoder.layers.3.attn.W_Q", True),
+        ("encoder.L0.attn.pattern", 0, "attn.pattern", "encoder.layers.0.attn.pattern", False),
+        ("encoder.final_norm.out", None, "encoder.final_norm.out", "encoder.final_norm.out", False),
     ],
 )
 def test_an_address_and_its_parts(text: str, layer: int | None, part: str, path: str, is_weight: bool) -> None:
@@ -71,6 +74,25 @@ def test_what_is_no_address(text: str) -> None:
         Site(text)
     assert repr(text) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_layer_of_a_second_stack_names_the_stack() -> None:
+    assert Site("encoder.L3.attn.q").stack == "encoder"
+    assert Site("L3.attn.q").stack == Site("logits").stack == Site("encoder.final_norm.out").stack == ""
+
+
+@given(
+    st.none() | st.from_regex(r"[a-z]\w{0,5}", fullmatch=True).filter(str.isascii),
+    st.integers(0, 10**6),
+    st.lists(st.from_regex(r"[A-Za-z_]\w{0,5}", fullmatch=True).filter(str.isascii), min_size=1),
+)
+def test_a_path_and_its_site_are_the_same_place(stack: str | None, layer: int, parts: list[str]) -> None:
+    path = ".".join([*([stack] if stack else []), "layers", str(layer), *parts])
+    try:
+        site = Site.of(path)
+    except UsageError:
+        return
+    assert (site.path, site.layer, site.stack) == (path, layer, stack or "")
 
 
 @given(
@@ -123,6 +145,21 @@ def test_a_glob_that_finds_nothing_is_an_error(pattern: str, words: str) -> None
             match(patterns, SITES)
         assert words in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_two_stacks_are_told_apart() -> None:
+    sites = [Site(text) for text in ("encoder.L0.attn.pattern", "encoder.L1.attn.pattern", "L0.attn.pattern", "logits")]
+    assert match("L*.attn.pattern", sites) == ["L0.attn.pattern"]
+    assert match("encoder.L*.attn.pattern", sites) == sites[:2]
+    assert match("*attn.pattern", sites) == sites[:3]
+    for pattern, words in (
+        ("L1.attn.pattern", "the model has 1 layers (L0)"),
+        ("encoder.L2.attn.pattern", "its encoder has 2 layers (L0, L1)"),
+        ("encodr.L0.attn.pattern", "did you mean 'encoder.L0.attn.pattern'?"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            match(pattern, sites)
+        assert words in str(caught.value)
 
 
 def test_a_model_without_layers() -> None:

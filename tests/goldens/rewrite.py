@@ -35,8 +35,9 @@ from etude.core.lab import Lab
 from etude.core.recipe import Recipe
 from etude.evals.recipes import Baselines, Heads
 from etude.interp.recipes import Patterns
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 from etude.studies.progress_report import ProgressReport
+from etude.studies.sweep import Sweep
 from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.bpe import BytePair
@@ -109,6 +110,7 @@ def cases() -> dict[str, Recipe]:
         "compress svd": replace(out, site="L0.attn.W_O", method=Svd(3)),
         "latents": Latents(methods["compress infovae"], evaluate_tokens=640),
         "study": study,
+        "sweep": Sweep(("schedule.peak=1e-3,1e-2",), of=replace(full, keep_every=0), seeds=2),
     }
 
 

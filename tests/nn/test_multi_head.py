@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from etude.nn.attention.base import AttentionShape
+from etude.nn.attention.banded import Banded
+from etude.nn.attention.base import Attention, AttentionShape
+from etude.nn.attention.full import Full
+from etude.nn.attention.sliding import Sliding
 from etude.nn.multi_head import MultiHead, head_outputs, join_heads
+from etude.nn.positions import Rotary
 
 PRECISION = [(torch.float32, 1e-5), (torch.float64, 1e-12)]
 D, H = 24, 3
@@ -107,3 +113,65 @@ def test_dropout_acts_on_both_paths_while_training_alone() -> None:
     watch(module, "pattern")
     assert not torch.allclose(module(x), quiet)
     torch.testing.assert_close(module.eval()(x), quiet)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+@pytest.mark.parametrize("rotary", [None, 100.0])
+def test_shared_keys_and_values_equal_their_explicit_repetition(groups: int, rotary: float | None) -> None:
+    options = {"rotary_base": rotary}
+    few = MultiHead(AttentionShape(D, 6, 16, kv_heads=groups, **options))  # type: ignore[arg-type]
+    every = MultiHead(AttentionShape(D, 6, 16, **options))  # type: ignore[arg-type]
+    for weight in few.parameters():
+        nn.init.normal_(weight, std=0.3)
+    for name, weight in every.named_parameters():
+        given = few.get_parameter(name).data
+        axis = weight.ndim - 2  # that of heads
+        repeats = [weight.shape[axis] // given.shape[axis] if n == axis else 1 for n in range(weight.ndim)]
+        weight.data = given if given.shape == weight.shape else given.repeat_interleave(max(repeats), dim=axis)
+    x = torch.randn(2, 11, D)
+    torch.testing.assert_close(few(x), every(x))
+    seen = watch(few, "k", "v", "pattern")
+    torch.testing.assert_close(few(x), every(x))
+    assert seen["k"].shape == seen["v"].shape == (2, 11, groups, 4) and seen["pattern"].shape == (2, 6, 11, 11)
+
+
+def test_a_part_of_each_head_is_turned() -> None:
+    part = attention(rotary_base=100.0, rotary_fraction=0.5)
+    seen = watch(part, "q", "q_rot", "k", "k_rot")
+    part(torch.randn(2, 11, D))
+    whole = Rotary(4, 16, 100.0)
+    for name in ("q", "k"):
+        before, after = seen[name], seen[f"{name}_rot"]
+        torch.testing.assert_close(after[..., :4], whole(before[..., :4]))
+        assert torch.equal(after[..., 4:], before[..., 4:])
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("member", [Sliding(window=3), Banded(window=3), Full()], ids=lambda member: member.name)
+def test_who_sees_whom_is_as_written(member: Attention, layer: int, causal: bool) -> None:
+    module: Any = member.build(AttentionShape(D, H, 16, layer=layer, causal=causal))
+    for weight in module.parameters():
+        nn.init.normal_(weight, std=0.3)
+    near = isinstance(member, Sliding) or (isinstance(member, Banded) and layer == 1)
+    sees = [
+        [(j <= i or not causal) and (abs(i - j) < 3 or not near) for j in range(11)]  # itself and two to each side
+        for i in range(11)
+    ]
+    x = torch.randn(2, 11, D)
+    fused, seen = module(x), watch(module, "pattern")
+    torch.testing.assert_close(module(x), fused)
+    assert ((seen["pattern"] > 0) == torch.tensor(sees)).all()
+
+
+def test_a_scale_takes_the_place_of_the_root() -> None:
+    plain, scaled = attention(), attention(scale=0.7)
+    scaled.load_state_dict(plain.state_dict())
+    x = torch.randn(2, 5, D)
+    seen, other = watch(plain, "scores"), watch(scaled, "scores")
+    plain(x)
+    fused = scaled(x)
+    torch.testing.assert_close(other["scores"], seen["scores"] * 8**0.5 * 0.7)
+    for handle in list(scaled.scores._forward_hooks):
+        del scaled.scores._forward_hooks[handle]
+    torch.testing.assert_close(scaled(x), fused)

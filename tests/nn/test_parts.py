@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from etude.core.errors import UsageError
+from etude.nn.block import Block
 from etude.nn.embedding import Embedding
-from etude.nn.feedforward import FeedForward, feed_forward
+from etude.nn.feedforward import FeedForward, feed_forward, gated_feed_forward
 from etude.nn.linear import linear
 from etude.nn.norm import LayerNorm, RMSNorm
 from etude.nn.positions import sinusoids
@@ -41,7 +44,8 @@ def test_norms_equal_torchs_whether_watched_or_not(ours: LayerNorm | RMSNorm) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "activation"), [("relu", nn.ReLU()), ("gelu", nn.GELU()), ("gelu-tanh", nn.GELU("tanh"))]
+    ("name", "activation"),
+    [("relu", nn.ReLU()), ("gelu", nn.GELU()), ("gelu-tanh", nn.GELU("tanh")), ("silu", nn.SiLU())],
 )
 def test_feed_forward_equals_torchs_layers(name: str, activation: nn.Module) -> None:
     ours = FeedForward(D, 30, name)
@@ -55,6 +59,46 @@ def test_feed_forward_equals_torchs_layers(name: str, activation: nn.Module) -> 
     torch.testing.assert_close(ours(x), nn.Sequential(into, activation, out)(x))
     by_function = feed_forward(x, ours.W_in, ours.W_out, ours.b_in, ours.b_out, ours.activation)
     torch.testing.assert_close(ours(x), by_function)
+
+
+@pytest.mark.parametrize("biases", [True, False])
+def test_a_gated_feed_forward_is_its_formula(biases: bool) -> None:
+    ours, x = FeedForward(D, 30, "silu", biases, gated=True), torch.randn(2, 3, D)
+    for weight in ours.parameters():
+        nn.init.normal_(weight)
+    b_in, b_gate, b_out = (0 if b is None else b for b in (ours.b_in, ours.b_gate, ours.b_out))
+    gate, value = x @ ours.W_gate + b_gate, x @ ours.W_in + b_in
+    expected = (gate * torch.sigmoid(gate) * value) @ ours.W_out + b_out
+    torch.testing.assert_close(ours(x), expected)
+    if not biases:
+        torch.testing.assert_close(gated_feed_forward(x, ours.W_in, ours.W_gate, ours.W_out), expected)
+
+
+def test_a_parallel_block_adds_both_parts_to_what_both_read() -> None:
+    attend, feed = nn.Linear(D, D), FeedForward(D, 30)
+    norm = partial(LayerNorm, D)
+    block = Block(D, Attending(attend), feed, norm, parallel=True)
+    for weight in block.parameters():
+        nn.init.normal_(weight, std=0.3)
+    x = torch.randn(2, 3, D)
+    expected = x + attend(block.attn_norm(x)) + feed(block.mlp_norm(x))
+    torch.testing.assert_close(block(x), expected)
+    assert not hasattr(block.resid, "mid")
+    serial = Block(D, Attending(attend), feed, norm)
+    serial.load_state_dict(block.state_dict())
+    y = x + attend(serial.attn_norm(x))
+    torch.testing.assert_close(serial(x), y + feed(serial.mlp_norm(y)))
+
+
+class Attending(nn.Module):
+    """A map that takes a view, as attention does, and does not ask it anything."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor, view: object) -> Tensor:
+        return self.inner(x)
 
 
 @pytest.mark.parametrize("added", ["learned", "sinusoidal", "none"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 from etude.models.decoder_model import DecoderModel
 from etude.nn.look import look
 

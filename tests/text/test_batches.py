@@ -124,3 +124,14 @@ def test_an_empty_sampler():
 
 
 GOLDEN = [[9, 2, 4, 7, 5, 0, 8, 6, 3, 1], [5, 6, 3, 0, 7, 2, 1, 4, 9, 8]]
+
+
+def test_documents_kept_apart_are_told_with_their_separator_before_them(tmp_path: Path):
+    tokens = store(tmp_path, [[1, 2, END], [3, 4, 5, END], [6, 7, 8, 9]])
+    windows = Windows(tokens, 5, END, apart=True, restarted=True)
+    batch = windows.batch(np.array([0, 1]))
+    assert batch.inputs.tolist() == [[1, 2, END, 3, 4], [5, END, 6, 7, 8]]
+    assert batch.given["documents"].tolist() == [[0, 0, 1, 1, 1], [0, 1, 1, 1, 1]]
+    assert batch.given["positions"].tolist() == [[0, 1, 0, 1, 2], [0, 0, 1, 2, 3]]
+    assert Windows(tokens, 5, END, apart=True).batch(np.array([0])).given.keys() == {"documents"}
+    assert not Windows(tokens, 5, END).batch(np.array([0])).given

@@ -52,7 +52,7 @@ def test_the_hash_is_of_the_content_alone(tmp_path: Path):
 
 def test_the_file_is_little_endian_as_its_layout_says(store: TokenStore):
     raw = store.path.read_bytes()
-    assert raw[:8] == b"ETUDETOK" and struct.unpack_from("<I", raw, 8) == (1,)
+    assert raw[:8] == b"ETUDETOK" and struct.unpack_from("<I", raw, 8) == (2,)
     assert struct.unpack_from("<5H", raw, 4096) == (1, 2, 3, 4, 5)
     assert struct.unpack_from("<4Q", raw, len(raw) - 32) == (0, 4, 1004, 1006)
 
@@ -99,7 +99,7 @@ def test_another_version(store: TokenStore):
     raw = bytearray(store.path.read_bytes())
     raw[8:12] = struct.pack("<I", 7)
     store.path.write_bytes(raw)
-    with pytest.raises(DamagedError, match="has version 7 and this Etude reads version 1: make it again"):
+    with pytest.raises(DamagedError, match="has version 7 and this Etude reads version 2: make it again"):
         TokenStore.open(store.path)
 
 
@@ -150,3 +150,71 @@ def test_a_disk_that_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(EtudeError, match=r"cannot write '.*a.tokens': No space left on device; make room"):
         write(tmp_path / "a.tokens", [[[1]]])
     assert list(tmp_path.iterdir()) == []
+
+
+LABELLED = [[1, 2, 3], [4], [5, 6]]
+
+
+def write_labelled(path: Path, labels: list[int | None], classes: tuple[str, ...], openings: int = 0) -> TokenStore:
+    with StoreWriter(path, 300, openings, classes) as writer:
+        for ids, label in zip(LABELLED, labels, strict=True):
+            writer.add(ids, len(ids))
+            writer.end_document(label)
+    return TokenStore.open(path)
+
+
+@pytest.mark.parametrize("count", [2, 3000])
+def test_labels_come_back_with_their_names(tmp_path: Path, count: int):
+    classes = tuple(f"class {n} \N{SNOWMAN}" for n in range(count))  # 3,000 names need more room than a page
+    store = write_labelled(tmp_path / "a", [1, 0, count - 1], classes)
+    assert store.labels is not None and store.labels.dtype == np.int64
+    assert store.labels.tolist() == [1, 0, count - 1] and store.classes == classes and store.sides == ()
+    assert store.tokens.tolist() == [1, 2, 3, 4, 5, 6] and store.documents.tolist() == [0, 3, 4, 6]
+    assert store.header.start % 4096 == 0 and (store.header.start == 4096) == (count == 2)
+    assert store.label_counts[:2] == [1, 1 + (count == 2)]
+    store.verify()
+
+
+def test_labels_are_part_of_the_content(tmp_path: Path):
+    one, other = (write_labelled(tmp_path / f"{n}", [n, 0, 1], ("a", "b")) for n in (0, 1))
+    assert one.sha256 != other.sha256
+    raw = bytearray(one.path.read_bytes())
+    raw[-8] ^= 1
+    one.path.write_bytes(raw)
+    with pytest.raises(DamagedError, match="was changed"):
+        TokenStore.open(one.path).verify()
+
+
+def test_a_store_without_labels_has_none(store: TokenStore):
+    assert store.labels is None and store.classes == store.sides == () and store.label_counts == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        ([0, 2, 1], ("a", "b"), r"document 1 has the label 2, and the 2 classes \(a, b\) are numbered from 0"),
+        ([0, -1, 1], ("a", "b"), "document 1 has the label -1"),
+        ([0, None, 1], ("a", "b"), "document 1 has the label None"),
+        ([0, None, None], (), "document 0 has the label 0 and there are no classes"),
+    ],
+)
+def test_a_label_that_is_none_of_the_classes(tmp_path: Path, labels, classes, message: str):
+    with pytest.raises(EtudeError, match=message):
+        write_labelled(tmp_path / "a", labels, classes)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("documents", [0, 2, 3])
+def test_sides_need_whole_groups(tmp_path: Path, documents: int):
+    def made() -> TokenStore:
+        with StoreWriter(tmp_path / "a", 300, sides=("en", "de")) as writer:
+            for n in range(documents):
+                writer.add([n], 1)
+                writer.end_document()
+        return TokenStore.open(tmp_path / "a")
+
+    if documents % 2:
+        with pytest.raises(EtudeError, match="3 documents make no groups of 2"):
+            made()
+    else:
+        assert made().sides == ("en", "de") and made().labels is None

@@ -15,6 +15,7 @@ import pytest
 from etude.core.errors import DamagedError, UsageError
 from etude.text.pieces import pieces
 from etude.text.tokenizers.bpe import BytePair, sample
+from etude.text.tokenizers.byte import Byte
 from etude.text.tokenizers.gpt2 import Gpt2
 from etude.text.tokenizers.live import KIND_FILE, TOKENIZER_FILE, ByteTokenizer, load_tokenizer
 from etude.text.tokenizers.live.byte_pair import bytes_by_letter
@@ -70,7 +71,7 @@ def test_bpe_is_the_same_on_one_thread(tmp_path: Path):
 @pytest.mark.parametrize(("field", "value"), [("vocabulary", 256), ("train_bytes", -1)])
 def test_bpe_refuses(field: str, value: int):
     with pytest.raises(UsageError, match=rf"bpe.{field} = {value}"):
-        BytePair(**{field: value})
+        BytePair(**{field: value})  # pyright: ignore[reportArgumentType] - one of its numbers
 
 
 def test_a_sample_is_spread_over_the_whole_and_within_its_budget():
@@ -190,7 +191,7 @@ def test_damaged_folders(tmp_path: Path, file: str, content: str, message: str):
     assert "\n" not in str(caught.value)
 
 
-def test_a_tokenizer_of_another_kind(tmp_path: Path):
+def test_gpt2_reads_its_own_kind_alone(tmp_path: Path):
     from tokenizers import Tokenizer as Library
     from tokenizers import models, pre_tokenizers
 
@@ -198,4 +199,49 @@ def test_a_tokenizer_of_another_kind(tmp_path: Path):
     other.pre_tokenizer = pre_tokenizers.Whitespace()
     other.save(str(tmp_path / TOKENIZER_FILE))
     with pytest.raises(UsageError, match=r"another kind than GPT-2's \(model WordLevel, pre-tokenizer Whitespace\)"):
+        Gpt2(path=str(tmp_path)).build(nothing)
+
+
+def test_special_tokens_stand_last(tmp_path: Path):
+    plain, more = BytePair(vocabulary=265).build(words), BytePair(vocabulary=267, specials=("pad", "mask")).build(words)
+    assert more.specials == {"pad": 265, "mask": 266} and more.vocabulary == 267
+    assert more.encode(WORDS) == plain.encode(WORDS)
+    small = BytePair(vocabulary=900, specials=("mask",)).build(words)  # the text has not so many pairs
+    assert small.specials == {"mask": small.vocabulary - 1} and small.vocabulary < 300
+    byte = Byte(specials=("mask",)).build(nothing)
+    assert (byte.specials, byte.vocabulary, Byte(specials=("mask",)).expected_vocabulary()) == ({"mask": 257}, 258, 258)
+    assert byte.decode([257]) == "<|mask|>" and byte.encode("<|mask|>") == list(b"<|mask|>")
+
+
+@pytest.mark.parametrize("kind", [Byte, BytePair])
+@pytest.mark.parametrize(
+    ("roles", "message"),
+    [
+        (
+            ("mark",),
+            r"unknown role in \w+.specials 'mark': did you mean 'mask'\? There are: first, mask, pad, separator",
+        ),
+        (("mask", "mask"), r"specials names mask twice"),
+    ],
+)
+def test_roles_that_are_none(kind: type[Byte | BytePair], roles: tuple[str, ...], message: str):
+    with pytest.raises(UsageError, match=message):
+        kind(specials=roles)
+
+
+def test_special_tokens_need_room():
+    with pytest.raises(UsageError, match=r"give at least 258, for 256 bytes and a separator and 1 special"):
+        BytePair(vocabulary=257, specials=("mask",))
+
+
+def test_no_special_tokens_change_no_file(tmp_path: Path):
+    BytePair(vocabulary=265).build(words).save(tmp_path)
+    assert json.loads((tmp_path / KIND_FILE).read_text()) == {"kind": "bpe", "vocabulary": 265, "end": 0}
+
+
+@pytest.mark.parametrize("specials", ['{"mask": 7}', '{"mask": 264, "pad": 265}', "[1]", '{"no": 257}'])
+def test_special_tokens_that_are_not_there(tmp_path: Path, specials: str):
+    BytePair(vocabulary=265, specials=("mask",)).build(words).save(tmp_path)
+    (tmp_path / KIND_FILE).write_text(f'{{"kind": "bpe", "vocabulary": 265, "end": 0, "specials": {specials}}}')
+    with pytest.raises(DamagedError, match="make the run again"):
         load_tokenizer(tmp_path)

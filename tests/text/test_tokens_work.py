@@ -79,7 +79,8 @@ def test_two_runs_are_equal_but_for_timing(run: Run, tmp_path: Path):
 
 def test_windows_of_the_run(run: Run):
     data = TextData.open(str(run.path))
-    inputs, targets = data.examples("train", 16).batch(np.array([0, 5]))
+    found = data.examples("train", 16).batch(np.array([0, 5]))
+    inputs, targets = found.inputs, found.targets
     store = data.store("train")
     assert inputs[1].tolist() == store.tokens[80:96].tolist() and targets[1].tolist() == store.tokens[81:97].tolist()
     with pytest.raises(UsageError, match=r"a context of 1000000 needs 1000001 tokens and the text has \d+"):
@@ -168,7 +169,8 @@ def test_openings_of_articles(tmp_path: Path):
     run, result = made(tmp_path, Tokens(corpus, Byte(), openings=40))
     data = TextData.open(run)
     examples = data.examples("train", 64)
-    inputs, targets = examples.batch(np.arange(len(examples)))
+    found = examples.batch(np.arange(len(examples)))
+    inputs, targets = found.inputs, found.targets
     assert examples.context == 40 and inputs.shape == targets.shape == (result["splits"]["train"]["documents"], 40)
     assert result["splits"]["train"]["left_out"] > 20
     starts = {data.tokenizer.decode(row[row != IGNORE]) for row in targets}
@@ -207,7 +209,7 @@ def test_wiki40b_with_gpt2(shared: Path, tmp_path: Path):
     corpus = Files(path=str(shared / "wiki40b" / "wiki40b_seeds.json"))
     run, _ = made(tmp_path, Tokens(corpus, Gpt2(path=str(shared / "gpt2-bpe")), openings=20))
     data = TextData.open(run)
-    _, targets = data.examples("train", 20).batch(np.array([0]))
+    targets = data.examples("train", 20).batch(np.array([0])).targets
     assert data.vocabulary == 50257 and data.tokenizer.decode(targets[0]).startswith("The 1882 Prince Edward Island")
 
 

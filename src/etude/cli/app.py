@@ -21,6 +21,8 @@ VERBS = {
     "plan": "what a recipe or study would do: runs, parameters, FLOPs, time, what is done already",
     "run": "do it",
     "report": "build the page of a study's run again",
+    "import": "bring in a model of the ecosystem",
+    "export": "write a run's model for the ecosystem",
     "runs": "list, name, compare, move, check and remove runs",
     "doctor": "what this machine has, and what is missing",
 }

@@ -33,6 +33,9 @@ EXTRAS = {
     "datasets": ("hub", "models and data sets from the hub"),
     "pyarrow": ("hub", "parquet files"),
     "lm_eval": ("lm-eval", "the field's evaluation tasks"),
+    "optuna": ("sweep", "sweeps that learn where to look"),
+    "tensorboard": ("tensorboard", "metrics in TensorBoard"),
+    "mlflow": ("mlflow", "metrics in MLflow"),
     "playwright": ("dev", "the tests of pages in a browser"),
 }
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

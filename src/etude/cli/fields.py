@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from etude.cli import values
 from etude.cli.describe import field_help
+from etude.core import values
 from etude.core.family import Family, Member, family_of, is_base
 from etude.core.recipe import Recipe, kinds
 from etude.core.spec import Spec, field_types, label
@@ -66,6 +66,12 @@ class Field:
         return kind if isinstance(kind, type) and issubclass(kind, Spec) else None
 
     @property
+    def worded(self) -> Any:
+        """The class of plain spec in the field's tuple that reads and writes its own words (`from_words`, `as_words`),
+        as the parts of a mix do; None elsewhere."""
+        return self.spec if self.several and hasattr(self.spec, "from_words") else None
+
+    @property
     def recipe(self) -> type[Recipe] | None:
         """The recipe that the field holds, if it holds one: a run stands for it."""
         return self.spec if self.spec and issubclass(self.spec, Recipe) else None
@@ -89,7 +95,7 @@ class Field:
     @property
     def shape(self) -> Literal["flag", "word", "words"] | None:
         """How many words follow its flag, or None where it has no flag of its own."""
-        if self.recipe or self.family:
+        if self.recipe or self.family or self.worded:
             return "words" if self.several else "word"
         if self.spec or not values.settable(self.bare):
             return None
@@ -100,6 +106,8 @@ class Field:
         """What follows its flag, in one word for the help."""
         if self.recipe or self.family:
             return "RUN" if self.recipe else str(self.family and self.family.noun.upper())
+        if self.worded:
+            return "TEXT"
         kind = typing.get_args(self.bare)[0] if self.several else self.bare
         return {int: "INT", float: "NUMBER", str: "TEXT", bool: "YES|NO"}.get(kind, "CHOICE") + (",..." * self.several)
 
@@ -110,8 +118,12 @@ class Field:
         if self.default is MISSING:
             return f"{said}. Required."
         return (
-            f"{said}. [{label(type(self.default)) if isinstance(self.default, Spec) else values.written(self.default)}]"
+            f"{said}. [{label(type(self.default)) if isinstance(self.default, Spec) else self.written(self.default)}]"
         )
+
+    def written(self, value: Any) -> str:
+        """Return a value that is no spec as the word after the flag."""
+        return self.worded.as_words(value) if self.worded else values.written(value)
 
     def read(self, words: Sequence[str], find: Find) -> Any:
         """Return the value that the words after the flag stand for.
@@ -121,6 +133,8 @@ class Field:
         """
         if self.optional and list(words) == [values.NONE]:
             return None
+        if self.worded:
+            return self.worded.from_words(words)
         if self.spec and self.several:
             return tuple(self._made(word, find) for word in values.split(words))
         if self.spec:

@@ -6,7 +6,9 @@ that holds a family's member takes the member's name, and the chosen member's fi
 that recipe's fields: `--of train-3fa2 --of.seed 1`. So which leaves there are depends on what is chosen, and the words
 of the command line are looked through for choices first, in whatever order they stand.
 
-Not covered: tuples of plain specs, and tuples of tuples; a `recipe.json` can hold them.
+A tuple of plain specs has a flag where the spec's class reads words (`from_words`): the parts of a mix.
+
+Not covered: tuples of other plain specs, and tuples of tuples; a `recipe.json` can hold them.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter, Token
 
-from etude.cli import values
 from etude.cli.fields import MISSING, Field, Find, Path, fields_of, negative_of, path_of_flag
+from etude.core import values
 from etude.core.errors import UsageError
 from etude.core.spec import Spec, label
 
@@ -159,7 +161,8 @@ def _parameter(field: Field, group: Group, find: Find) -> inspect.Parameter:
     def convert(_: Any, tokens: Sequence[Token]) -> Any:
         return field.read([token.value for token in tokens], find)
 
-    kind: Any = {"flag": bool, "word": str, "words": list[str]}[field.shape or "word"]
+    # Where pydantic is loaded, cyclopts holds values against these, and after `convert` they may be of any type.
+    kind: Any = {"flag": bool | None, "word": Any, "words": list[Any] | None}[field.shape or "word"]
     negative = negative_of(field.flag) if field.shape == "flag" else ()
     shared: dict[str, Any] = {"name": field.flag, "negative": negative, "help": field.help, "group": group}
     if field.shape != "flag":

@@ -60,12 +60,12 @@ def run(
     lab = lab_for(recipe, runs, jobs, threads, quiet=quiet)
     if track is not None:
         lab.beside = _tracking(lab, track)
-    done = lab.lookup(recipe)
-    if done and not quiet:
+    here, done = world(), lab.lookup(recipe)
+    if done and not quiet and here.first:
         remark(f"{done.id} is done already")
-    made = done or lab.run(recipe)
-    if not world().first:
-        return  # of processes that work together, one answers
+    made = done if done and here.size == 1 else lab.run(recipe)  # several make sure that all want the same
+    if not here.first:
+        return  # one answers
     if name is not None:
         Shelf(lab.root).name(made, name)
     (_print_json if json else _print)(made)
@@ -74,9 +74,9 @@ def run(
 def lab_for(recipe: Recipe, runs: Path | None, jobs: int | None, threads: int | None, *, quiet: bool) -> Lab:
     """Return the lab that does a recipe, with as many jobs and threads as suit it."""
     if is_study(type(recipe)):
-        return Lab(runs, jobs=jobs or min(cores(), MOST_JOBS), threads=threads or 1, quiet=quiet)
-    jobs = jobs or 1
-    return Lab(runs, jobs=jobs, threads=threads or max(1, cores() // jobs), quiet=quiet)
+        most = 1 if world().size > 1 else min(cores(), MOST_JOBS)  # several processes make one run at a time
+        return Lab(runs, jobs=jobs or most, threads=threads or 1, quiet=quiet)
+    return Lab(runs, jobs=jobs or 1, threads=threads, quiet=quiet)
 
 
 def _tracking(lab: Lab, track: str) -> Beside:

@@ -1,4 +1,4 @@
-"""`etude runs`: lists, names, compares, moves, checks and removes runs."""
+"""`etude runs`: lists, names, compares, moves, checks, follows and removes runs."""
 
 from __future__ import annotations
 
@@ -108,6 +108,26 @@ def verify(
             say(f"{run.id}: damaged")
     if damaged:
         raise DamagedError(f"{damaged[0]}" + (f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""))
+
+
+@command.command
+def follow(
+    run: str,
+    /,
+    *,
+    to: Annotated[str, Parameter(name="--to", help="tensorboard:FOLDER or mlflow:ADDRESS.")],
+    runs: RunsFolder = None,
+) -> None:
+    """Write a run's metrics into a tracker, also while it is being made, until it is complete or Ctrl-C.
+
+    Started again it writes nothing twice. The run itself is only read.
+    """
+    from etude.cli.tracking import follow as follow_run
+    from etude.cli.tracking import tracker_named
+
+    tracker = tracker_named(to)
+    written = follow_run(shelf_at(runs).root, run, tracker, remark)
+    say(f"{written:,} values written to {tracker.name}:{tracker.place}")
 
 
 def shelf_at(runs: Path | None) -> Shelf:

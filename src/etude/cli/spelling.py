@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 
-from etude.cli import values
 from etude.cli.describe import presets_of
 from etude.cli.fields import MISSING, Path, fields_of, negative_of
 from etude.core.recipe import Recipe
@@ -42,6 +41,6 @@ def spell(spec: Spec, base: Spec | None = None, path: Path = (), *, inputs: bool
         elif field.shape == "flag":
             words.append(field.flag if value else negative_of(field.flag))
         elif field.shape:
-            text = values.written(value)
+            text = field.written(value)
             words += [f"{field.flag}={text}"] if not text or text.startswith("-") else [field.flag, text]
     return words

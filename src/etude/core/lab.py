@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from etude.core.company import company
 from etude.core.done import Done
-from etude.core.errors import EtudeError, Interrupted
+from etude.core.errors import EtudeError, Interrupted, UsageError
 from etude.core.machine import cores
 from etude.core.progress import Watch
 from etude.core.recipe import Recipe
 from etude.core.run import MANIFEST, Run
 from etude.core.signals import send, without_interrupt
 from etude.core.work import accompany, make, make_in_worker, start_worker
-from etude.core.world import World, agreed, world
+from etude.core.world import World, world
 
 
 class Begun(Protocol):
@@ -52,7 +53,8 @@ class Lab:
     Args:
         root: the folder; by default `$ETUDE_RUNS`, else `runs` here.
         jobs: how many runs are made at once. 1 makes them in this process.
-        threads: threads for each run; by default the cores divided by the jobs.
+        threads: threads for each run; by default the cores divided by the jobs, or by the processes that `torchrun`
+            started on this machine.
         quiet: show no progress.
         beside: makes what runs beside the work, such as a tracker, from what is being made and from what takes a line
             for the person. It is entered when the work begins and left when it ends.
@@ -69,7 +71,7 @@ class Lab:
     ) -> None:
         self.root = Path(root or os.environ.get("ETUDE_RUNS") or "runs")
         self.jobs = max(1, jobs)
-        self.threads = threads or max(1, cores() // self.jobs)
+        self.threads = threads or max(1, cores() // (self.jobs * world().local_size))
         self.quiet = quiet
         self.beside = beside
 
@@ -106,19 +108,28 @@ class Lab:
 
     def _run_together(self, schedule: _Schedule, here: World, goals: list[str], say: Callable[[str], None]) -> None:
         """Make the runs as one of several processes: the first writes, the others follow it."""
-        with agreed(self.root, here, goals):
+        if self.jobs > 1:
+            raise UsageError(
+                f"{self.jobs} jobs at once, and {here.size} ranks that make each run together: leave out -j"
+            )
+        with company(self.root, here, goals) as others:
             if here.first:
-                self._run_here(schedule, say)
+                self._run_here(schedule, say, others.begin)
                 return
             while task := schedule.take():
-                schedule.finish(task, accompany(self.root, task.recipe, task.inputs, self.threads))
+                schedule.finish(task, accompany(self.root, task.recipe, task.inputs, self.threads, others))
 
     def _beside(self, schedule: _Schedule, say: Callable[[str], None]) -> AbstractContextManager[Any]:
         return self.beside(schedule, say) if self.beside and world().first else nullcontext()
 
-    def _run_here(self, schedule: _Schedule, say: Callable[[str], None]) -> None:
+    def _run_here(
+        self,
+        schedule: _Schedule,
+        say: Callable[[str], None],
+        begin: Callable[[str], None] = lambda run_id: None,
+    ) -> None:
         while task := schedule.take():
-            schedule.finish(task, make(self.root, task.recipe, task.inputs, self.threads, say))
+            schedule.finish(task, make(self.root, task.recipe, task.inputs, self.threads, say, begin))
 
     def _run_pool(self, schedule: _Schedule, say: Callable[[str], None]) -> None:
         spawn = multiprocessing.get_context("spawn")  # forking a process that has run PyTorch is not safe

@@ -95,6 +95,31 @@ class Watch:
         return lines
 
 
+def tell(text: str) -> None:
+    """Print one line for the person who waits, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Shown:
+    """Progress of what is no run, such as a download, on standard error: a line when it takes long, and then now and
+    then. It is called as `Draft.progress` is."""
+
+    def __init__(self, period: float = 10.0) -> None:
+        self.period = period
+        self._due = time.monotonic() + LONG
+        self._first: tuple[float, float] | None = None
+
+    def __call__(self, done: float, total: float, unit: str = "steps", note: str = "") -> None:
+        now = time.monotonic()
+        self._first = self._first or (now, done)
+        if now < self._due:
+            return
+        self._due = now + self.period
+        since, start = self._first
+        rate = (done - start) / (now - since) if now > since else 0.0
+        tell("  " + describe({"done": done, "total": total, "unit": unit, "note": note, "rate": rate}))
+
+
 def describe(state: dict[str, Any]) -> str:
     """Return one line of progress: how far, the rate, the time left, and the work's own note."""
     done, total, rate = state["done"], state["total"], state["rate"]

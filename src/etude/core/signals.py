@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from etude.core.errors import Interrupted
 
 _busy = False
 _asked = False
@@ -65,3 +68,41 @@ def send(number: int, processes: Iterable[int]) -> None:
             os.kill(pid, number)
         except ProcessLookupError:
             continue
+
+
+@contextmanager
+def told_to_end(who: str) -> Iterator[None]:
+    """Leave the block when SIGTERM comes, as from `torchrun` when another of its processes died, and still say so.
+
+    The loop, in which a step is not to be torn, has its own way. Where something else waits for the signal already it
+    is left to it.
+
+    Args:
+        who: this process, for the message.
+
+    Raises:
+        Interrupted: the signal came.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    told = False
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        told = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except BaseException as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this process leaves as it is, and has its reason to tell
+        if told and isinstance(error, KeyboardInterrupt):
+            raise Interrupted(
+                f"{who} was told to end, as torchrun tells all where one of them died; run the same command again to"
+                " go on from what was saved"
+            ) from None
+        raise
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,6 +1,7 @@
 """Site: a typed address in a model, as in `L3.attn.pattern` or `L3.attn.W_O`.
 
 There is one naming scheme: a site is the path of a submodule or parameter in the model, with `layers.3` written `L3`.
+Where a model has a second stack, the stack's name comes first: `encoder.L3.attn.pattern`.
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable
+from typing import cast
 
 from etude.core.errors import UsageError, unknown
 
 _PART = r"[A-Za-z_][A-Za-z0-9_]*"
-_LAYER = r"L(?P<layer>0|[1-9][0-9]*)"
-_FORM = re.compile(rf"(?:{_LAYER}\.)?(?P<rest>(?!L[0-9]+(?:\.|$)){_PART}(?:\.{_PART})*)")
+_NO_LAYER = r"(?!L[0-9]+(?:\.|$))"
+_LAYER = rf"(?:(?P<stack>{_NO_LAYER}{_PART})\.)?L(?P<layer>0|[1-9][0-9]*)"
+_FORM = re.compile(rf"(?:{_LAYER}\.)?(?P<rest>{_NO_LAYER}{_PART}(?:\.{_PART})*)")
+_PATH = re.compile(rf"(?P<stack>{_PART}\.)?layers\.(?P<layer>[0-9]+)\.")
 
 
 class Site(str):
@@ -33,13 +37,22 @@ class Site(str):
     @property
     def layer(self) -> int | None:
         """The layer, from 0, or None for what stands outside the layers."""
-        match = _FORM.fullmatch(self)
-        return int(match["layer"]) if match and match["layer"] is not None else None
+        layer = self._found["layer"]
+        return None if layer is None else int(layer)
+
+    @property
+    def stack(self) -> str:
+        """The stack that the layer is of: `encoder` in `encoder.L3.attn.pattern`, and empty in `L3.attn.pattern`."""
+        return self._found["stack"] or ""
 
     @property
     def part(self) -> str:
         """What follows the layer: `attn.pattern` in `L3.attn.pattern`."""
-        return self.partition(".")[2] if self.layer is not None else str(self)
+        return self._found["rest"]
+
+    @property
+    def _found(self) -> re.Match[str]:
+        return cast("re.Match[str]", _FORM.fullmatch(self))  # it was matched when the site was made
 
     @property
     def is_weight(self) -> bool:
@@ -50,12 +63,15 @@ class Site(str):
     @property
     def path(self) -> str:
         """The dotted path of the submodule or parameter in the model."""
-        return re.sub(r"^L(\d+)\.", r"layers.\1.", self)
+        if self.layer is None:
+            return str(self)
+        return (f"{self.stack}." if self.stack else "") + f"layers.{self.layer}.{self.part}"
 
     @staticmethod
     def of(path: str) -> Site:
         """Return the site of a submodule's or parameter's dotted path in the model."""
-        return Site(re.sub(r"^layers\.(\d+)\.", r"L\1.", path))
+        found = _PATH.match(path)
+        return Site(path if found is None else f"{found['stack'] or ''}L{found['layer']}.{path[found.end() :]}")
 
 
 def match(patterns: str | Iterable[str], sites: Iterable[Site]) -> list[Site]:
@@ -76,10 +92,12 @@ def match(patterns: str | Iterable[str], sites: Iterable[Site]) -> list[Site]:
 
 
 def _no_such_site(pattern: str, every: list[Site]) -> UsageError:
-    layers = sorted({site.layer for site in every if site.layer is not None})
-    asked = re.match(r"L(\d+)\.", pattern)
-    if asked and int(asked[1]) not in layers:
+    asked = re.match(rf"(?:(?P<stack>{_PART})\.)?L(?P<layer>\d+)\.", pattern)
+    stack = asked["stack"] or "" if asked else ""
+    layers = sorted({site.layer for site in every if site.layer is not None and site.stack == stack})
+    if asked and int(asked["layer"]) not in layers and (layers or not stack):
         named = ", ".join(f"L{n}" for n in layers) or "none"
-        return UsageError(f"unknown site {pattern!r}: the model has {len(layers)} layers ({named})")
-    alike = [s for s in every if s.layer in (None, int(asked[1]) if asked else 0)]
+        what = f"its {stack}" if stack else "the model"
+        return UsageError(f"unknown site {pattern!r}: {what} has {len(layers)} layers ({named})")
+    alike = [s for s in every if s.layer in (None, int(asked["layer"]) if asked else 0)]
     return unknown("site", pattern, alike)

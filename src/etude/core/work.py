@@ -8,12 +8,12 @@ import shutil
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from etude.core.company import Company
 from etude.core.done import Done
 from etude.core.errors import UsageError
 from etude.core.files import require_room
@@ -29,7 +29,14 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """What numerical libraries read when they are loaded."""
 
 
-def make(root: Path, recipe: Recipe, inputs: Done, threads: int, say: Callable[[str], None]) -> Run:
+def make(
+    root: Path,
+    recipe: Recipe,
+    inputs: Done,
+    threads: int,
+    say: Callable[[str], None],
+    begin: Callable[[str], None] = lambda run_id: None,
+) -> Run:
     """Make the run of a resolved recipe whose inputs are done, or return it where it stands already.
 
     A draft left by a process that was killed is gone on with. Another process that is making the run is waited for.
@@ -40,6 +47,7 @@ def make(root: Path, recipe: Recipe, inputs: Done, threads: int, say: Callable[[
         inputs: the runs of everything the recipe asked for.
         threads: how many threads PyTorch may use.
         say: takes one line for the person, as when another process has the run.
+        begin: told the run's id where other processes are to take part in it, once it is sure to be made.
 
     Raises:
         UsageError: the recipe asks for what cannot be. Nothing of it is left, unless it can be gone on with.
@@ -56,7 +64,7 @@ def make(root: Path, recipe: Recipe, inputs: Done, threads: int, say: Callable[[
         if (partial / MANIFEST).exists():  # the manifest is written last: all but the final step was done
             return seal(partial)
         try:
-            return _done(Draft(partial, recipe, say=say), inputs, threads)
+            return _done(Draft(partial, recipe, say=say), inputs, threads, begin)
         except UsageError:
             if not list(partial.glob("scratch/checkpoint-*")):
                 shutil.rmtree(partial)
@@ -67,22 +75,23 @@ def make(root: Path, recipe: Recipe, inputs: Done, threads: int, say: Callable[[
             raise
 
 
-def accompany(root: Path, recipe: Recipe, inputs: Done, threads: int) -> Run:
-    """Take part in a run that another process makes, and return it when it is done.
+def accompany(root: Path, recipe: Recipe, inputs: Done, threads: int, others: Company) -> Run:
+    """Take part in a run that the first process makes, and return it when it is done.
 
     Work that is done together is done here too, into a folder that nobody keeps.
+
+    Raises:
+        EtudeError: the first process is gone, or whatever the work raises.
     """
-    final = root / recipe.id
-    if recipe.together and not (final / MANIFEST).exists():
+    if not others.wait_for(recipe.id, to_begin=recipe.together):
         with tempfile.TemporaryDirectory(prefix="etude-") as folder, using_threads(threads):
             keep_freed_memory()
             work_of(recipe)(recipe, inputs, Draft(Path(folder), recipe, beside=root / f"{recipe.id}.partial"))
-    while not (final / MANIFEST).exists():  # where the first process fails, torchrun ends this one
-        time.sleep(0.1)
-    return Run(final)
+        others.wait_for(recipe.id, to_begin=False)
+    return Run(root / recipe.id)
 
 
-def _done(draft: Draft, inputs: Done, threads: int) -> Run:
+def _done(draft: Draft, inputs: Done, threads: int, begin: Callable[[str], None]) -> Run:
     """Do the work of a draft's recipe, noting beforehand where it comes from."""
     recipe = draft.recipe
     origin = provenance(recipe, [run.id for run in inputs.runs()], threads)
@@ -90,7 +99,10 @@ def _done(draft: Draft, inputs: Done, threads: int) -> Run:
     try:
         with using_threads(threads):
             keep_freed_memory()
-            result = work_of(recipe)(recipe, inputs, draft)
+            work = work_of(recipe)
+            if recipe.together:
+                begin(recipe.id)
+            result = work(recipe, inputs, draft)
         return draft.finish(result, origin)
     except BaseException:
         draft.stopwatch.keep()

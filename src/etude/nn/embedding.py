@@ -115,5 +115,5 @@ class Unembedding(nn.Module):
         super().__init__()
         self.W_U, self.b_U = weight(width, vocabulary), bias(biases, vocabulary)
 
-    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T V"]:
+    def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
         return linear(x, self.W_U, self.b_U)

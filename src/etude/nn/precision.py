@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from etude.core.errors import UsageError
+from etude.core.world import world
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -13,14 +14,25 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def device_named(name: str) -> torch.device:
-    """Return a device of this machine.
+    """Return a device of this machine. Where several processes work together `cuda` is another GPU for each, and is
+    made its current one.
 
     Raises:
-        UsageError: it is not here.
+        UsageError: it is not here, or is the same for several processes.
     """
     here = ["cpu"]
     here += ["cuda"] if torch.cuda.is_available() else []
     here += ["mps"] if torch.backends.mps.is_available() else []
     if name.partition(":")[0] not in here:
         raise UsageError(f"device {name!r} is not on this machine; it has: {', '.join(here)}")
-    return torch.device(name)
+    process = world()
+    if process.size == 1 or not name.startswith("cuda"):
+        return torch.device(name)
+    if name != "cuda" or process.local_rank >= torch.cuda.device_count():
+        raise UsageError(
+            f"device {name!r} cannot be that of {process.local_size} ranks on a machine with"
+            f" {torch.cuda.device_count()} GPUs: each needs its own; set --device cuda, and start as many as there are"
+        )
+    device = torch.device("cuda", process.local_rank)
+    torch.cuda.set_device(device)
+    return device

@@ -16,9 +16,12 @@ def opening(document: Document, tokenizer: Tokenizer, n: int) -> list[int]:
     """Return the first n tokens of a document's text after its first paragraph mark and the line end that belongs to
     it: fewer where the text is shorter, none where there is no mark.
 
-    They are the tokens that the whole text would have. Of a long document no more is read than is needed.
+    They are the tokens that the whole text would have. Of a long document no more is read than is needed, or all of it
+    where the tokenizer does not work by pieces.
     """
     ids: list[int] = []
+    if not tokenizer.by_piece:
+        return tokenizer.encode("".join(after_mark(document.pieces)))[:n]
     for piece in pieces(after_mark(document.pieces), n * _CHARACTERS_A_TOKEN):
         ids += tokenizer.encode(piece)
         if len(ids) >= n:

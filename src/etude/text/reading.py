@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO, cast
 
-from etude.core.errors import UsageError, unknown
+from etude.core.errors import DamagedError, UsageError, unknown
 
 TEXTS = (".md", ".txt")
 """Formats that hold one text each."""
 
 _CHUNK = 1 << 20
 _AHEAD = 1 << 16
+_SEE = "--corpus.text-field"
 _PLACE = re.compile(rb"(?<=[^ \t\r\n\f\v])[ \n]")
 _MARKS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 
@@ -92,6 +95,74 @@ def rows(path: Path, field: str) -> Iterator[str]:
     return (text for text in ROWS[path.suffix.lower()](path, field) if text)
 
 
+def lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:
+    r"""Yield the lines of a text file, or of one inside gzip (`.gz`), each with its `\n`. No other character ends one.
+
+    Raises:
+        UsageError: the file cannot be read.
+        DamagedError: what is compressed is cut short or was changed.
+    """
+    with opened(path) as raw:
+        file = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
+        try:
+            with io.TextIOWrapper(cast(IO[bytes], file), encoding, "surrogateescape", newline="\n") as text:
+                yield from text
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DamagedError(f"{str(path)!r} is damaged gzip: {error}; fetch it again") from None
+
+
+def cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a CSV file that are not empty, each with the number of the line on which it ends.
+
+    Raises:
+        UsageError: the file is not CSV.
+    """
+    csv.field_size_limit(2**31 - 1)  # the default refuses an article of 128 KiB
+    with _decoded(path) as file:
+        table = csv.reader(file)
+        try:
+            for row in filter(None, table):
+                yield table.line_num, row
+        except csv.Error as error:
+            raise UsageError(f"{str(path)!r} line {table.line_num} is not CSV: {error}") from None
+
+
+def objects(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield what the lines of a JSONL file hold, each with its line's number; empty lines are left out.
+
+    Raises:
+        UsageError: a line is not JSON.
+    """
+    with opened(path) as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    yield number, json.loads(line.decode("utf-8", "surrogateescape"))
+                except ValueError as error:
+                    raise UsageError(f"{str(path)!r} line {number} is not JSON: {error}") from None
+
+
+def columns(path: Path, names: Sequence[str], see: str = "") -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a Parquet file: of each, the values of some columns, in the order of the names.
+
+    Raises:
+        UsageError: the file is not Parquet, has no such column, or pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UsageError(f"{str(path)!r} needs pyarrow: pip install 'etude[hub]'") from None
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for name in names:
+                _column(path, name, file.schema_arrow.names, see)
+            for batch in file.iter_batches(batch_size=1000, columns=list(names)):
+                yield from zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UsageError(f"cannot read {str(path)!r} as Parquet: {str(error).splitlines()[0]}") from None
+
+
 @contextmanager
 def _decoded(path: Path) -> Iterator[TextIO]:
     with opened(path) as file, io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="") as text:
@@ -99,28 +170,17 @@ def _decoded(path: Path) -> Iterator[TextIO]:
 
 
 def _csv(path: Path, field: str) -> Iterator[str]:
-    csv.field_size_limit(2**31 - 1)  # the default refuses an article of 128 KiB
-    with _decoded(path) as file:
-        table = csv.reader(file)
-        try:
-            column = int(field) - 1 if field.isdecimal() else _column(path, field, next(table, []))
-            for row in filter(None, table):
-                if not 0 <= column < len(row):
-                    raise UsageError(f"{str(path)!r} line {table.line_num} has {len(row)} columns, and no {column + 1}")
-                yield row[column]
-        except csv.Error as error:
-            raise UsageError(f"{str(path)!r} line {table.line_num} is not CSV: {error}") from None
+    table = cells(path)
+    column = int(field) - 1 if field.isdecimal() else _column(path, field, next(table, (0, []))[1], _SEE)
+    for number, row in table:
+        if not 0 <= column < len(row):
+            raise UsageError(f"{str(path)!r} line {number} has {len(row)} columns, and no {column + 1}")
+        yield row[column]
 
 
 def _jsonl(path: Path, field: str) -> Iterator[str]:
-    with opened(path) as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    row = json.loads(line.decode("utf-8", "surrogateescape"))
-                except ValueError as error:
-                    raise UsageError(f"{str(path)!r} line {number} is not JSON: {error}") from None
-                yield _field(path, f"line {number}", row, field)
+    for number, row in objects(path):
+        yield _field(path, f"line {number}", row, field)
 
 
 def _json(path: Path, field: str) -> Iterator[str]:
@@ -130,19 +190,8 @@ def _json(path: Path, field: str) -> Iterator[str]:
 
 
 def _parquet(path: Path, field: str) -> Iterator[str]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UsageError(f"{str(path)!r} needs pyarrow: pip install 'etude[hub]'") from None
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            column = _column(path, field, file.schema_arrow.names)
-            for batch in file.iter_batches(batch_size=1000, columns=[file.schema_arrow.names[column]]):
-                for number, value in enumerate(batch.column(0).to_pylist(), 1):
-                    yield _text(path, f"row {number}", "" if value is None else value)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UsageError(f"cannot read {str(path)!r} as Parquet: {str(error).splitlines()[0]}") from None
+    for number, (value,) in enumerate(columns(path, [field], _SEE), 1):
+        yield _text(path, f"row {number}", "" if value is None else value)
 
 
 ROWS: dict[str, Callable[[Path, str], Iterator[str]]] = {
@@ -151,9 +200,9 @@ ROWS: dict[str, Callable[[Path, str], Iterator[str]]] = {
 """Formats that hold many texts each, with what reads them."""
 
 
-def _column(path: Path, field: str, names: list[str]) -> int:
+def _column(path: Path, field: str, names: list[str], see: str) -> int:
     if field not in names:
-        raise unknown(f"column of {path.name}", field, names, see="--corpus.text-field")
+        raise unknown(f"column of {path.name}", field, names, see=see)
     return names.index(field)
 
 
@@ -163,7 +212,7 @@ def _field(path: Path, where: str, row: Any, field: str) -> str:
     if not isinstance(row, dict):
         raise UsageError(f"{str(path)!r} {where} is neither a text nor an object with the field {field!r}")
     if field not in row:
-        raise unknown(f"field of {path.name}, {where},", field, row, see="--corpus.text-field")
+        raise unknown(f"field of {path.name}, {where},", field, row, see=_SEE)
     return _text(path, where, row[field])
 
 

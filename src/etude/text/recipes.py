@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from etude.core.errors import UsageError
 from etude.core.recipe import Estimate, Recipe
@@ -11,6 +12,7 @@ from etude.text.corpora.pylib import Pylib
 from etude.text.splits import SPLITS
 from etude.text.tokenizers.base import TokenizerSpec
 from etude.text.tokenizers.bpe import BytePair
+from etude.text.tokenizers.live import ROLES
 
 PARAGRAPH = "_START_PARAGRAPH_"
 """The mark before the first paragraph of a section in wiki40b."""
@@ -18,7 +20,8 @@ PARAGRAPH = "_START_PARAGRAPH_"
 
 @dataclass(frozen=True)
 class Tokens(Recipe, kind="tokens", does="etude.text.work:tokens"):
-    """A corpus as tokens: its run holds the tokenizer, and one store for each split.
+    """A corpus as tokens: its run holds the tokenizer, and one store for each split, with labels and sides where the
+    corpus has them.
 
     Attributes:
         corpus: where the text comes from.
@@ -26,6 +29,8 @@ class Tokens(Recipe, kind="tokens", does="etude.text.work:tokens"):
         openings: 0 keeps whole documents. N keeps the first N tokens after the first `_START_PARAGRAPH_` of each, as
             for wiki40b's articles; documents without that mark are left out and counted.
     """
+
+    version: ClassVar[int] = 2  # 2: stores have another layout, with labels and sides
 
     corpus: Corpus = field(default_factory=Pylib)
     tokenizer: TokenizerSpec = field(default_factory=BytePair)
@@ -39,6 +44,6 @@ class Tokens(Recipe, kind="tokens", does="etude.text.work:tokens"):
         """Return the room on disk, from above: byte-pair encoding makes a token of two bytes or more in any text that
         it was not made to fail on, and a store takes two or four bytes a token."""
         vocabulary = self.tokenizer.expected_vocabulary()
-        each = (2 if vocabulary <= 1 << 16 else 4) * (1.0 if vocabulary == 257 else 0.5)
+        each = (2 if vocabulary <= 1 << 16 else 4) * (1.0 if vocabulary <= 257 + len(ROLES) else 0.5)
         whole = 0 if self.openings else sum(self.corpus.size(split) for split in SPLITS)
         return Estimate(disk_bytes=round(each * whole))

@@ -6,9 +6,11 @@ Layout, all numbers little-endian:
     8      uint32     version of this layout
     12     uint32     length of the JSON below
     16     32 bytes   sha256 of the JSON below
-    48     JSON       what `Header` holds, padded with zeros up to byte 4096
-    4096   tokens     uint16, or uint32 where the vocabulary has more than 65,536, padded to a multiple of 8 bytes
+    48     JSON       what `Header` holds, padded with zeros up to the byte that it calls `start`: 4096, or a greater
+                      multiple of it where the names of the classes need the room
+    start  tokens     uint16, or uint32 where the vocabulary has more than 65,536, padded to a multiple of 8 bytes
     then   uint64     where each document starts, counted in tokens, and after them the number of tokens
+    then   int64      the label of each document, where there are classes
 """
 
 from __future__ import annotations
@@ -31,10 +33,10 @@ import numpy as np
 from etude.core.errors import DamagedError, EtudeError
 from etude.core.files import replacing
 
-MAGIC, VERSION = b"ETUDETOK", 1
+MAGIC, VERSION = b"ETUDETOK", 2
 
 _START = struct.Struct("<8sII32s")
-_HEADER_BYTES = 4096
+_PAGE = 4096
 _CHUNK = 1 << 20
 
 
@@ -49,7 +51,10 @@ class Header:
         bytes: how many bytes of UTF-8 the tokens stand for, separators not counted.
         vocabulary: every token is below it.
         openings: 0 for whole documents, each followed by the separator; N for the first N tokens of each, at most.
-        sha256: hash of everything after the header.
+        classes: names of the documents' labels; empty where they have none.
+        sides: names of the documents that make one sample together, in their order; empty where each stands alone.
+        start: byte at which the tokens start.
+        sha256: hash of everything from there on.
     """
 
     dtype: str
@@ -58,12 +63,15 @@ class Header:
     bytes: int
     vocabulary: int
     openings: int
+    classes: tuple[str, ...]
+    sides: tuple[str, ...]
+    start: int
     sha256: str
 
     @property
     def tokens_end(self) -> int:
         """Byte at which the tokens end."""
-        return _HEADER_BYTES + self.count * np.dtype(self.dtype).itemsize
+        return self.start + self.count * np.dtype(self.dtype).itemsize
 
     @property
     def documents_start(self) -> int:
@@ -71,9 +79,14 @@ class Header:
         return -(-self.tokens_end // 8) * 8
 
     @property
+    def labels_start(self) -> int:
+        """Byte at which the labels start, where there are any."""
+        return self.documents_start + 8 * (self.documents + 1)
+
+    @property
     def file_bytes(self) -> int:
         """How long the file is."""
-        return self.documents_start + 8 * (self.documents + 1)
+        return self.labels_start + (8 * self.documents if self.classes else 0)
 
 
 def dtype_for(vocabulary: int) -> str:
@@ -87,13 +100,11 @@ class TokenStore:
     def __init__(self, path: Path, header: Header) -> None:
         """Take a header that was checked. Use `open`."""
         self.path, self.header = path, header
-        # A mapping of nothing is an error, and an empty store is not.
-        self.tokens: np.ndarray = (
-            np.memmap(path, header.dtype, "r", _HEADER_BYTES, (header.count,))
-            if header.count
-            else np.empty(0, header.dtype)
+        self.tokens = _mapped(path, header.dtype, header.start, header.count)
+        self.documents = _mapped(path, "<u8", header.documents_start, header.documents + 1)
+        self.labels: np.ndarray | None = (
+            _mapped(path, "<i8", header.labels_start, header.documents) if header.classes else None
         )
-        self.documents: np.ndarray = np.memmap(path, "<u8", "r", header.documents_start, (header.documents + 1,))
 
     @classmethod
     def open(cls, path: Path | str) -> TokenStore:
@@ -105,7 +116,8 @@ class TokenStore:
         path = Path(path)
         try:
             with path.open("rb") as file:
-                start = file.read(_HEADER_BYTES)
+                start = file.read(_PAGE)
+                start += file.read(max(0, _header_bytes(start) - _PAGE))
                 size = os.fstat(file.fileno()).st_size
         except OSError as error:
             raise DamagedError(f"cannot read the token store {str(path)!r}: {error.strerror}") from None
@@ -127,7 +139,7 @@ class TokenStore:
 
     @property
     def sha256(self) -> str:
-        """Hash of the tokens and the document boundaries."""
+        """Hash of the tokens, the document boundaries and the labels."""
         return self.header.sha256
 
     @property
@@ -140,6 +152,22 @@ class TokenStore:
         """0 for whole documents, N where only the first N tokens of each were kept."""
         return self.header.openings
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the documents' labels; empty where they have none, and `labels` is None."""
+        return self.header.classes
+
+    @property
+    def label_counts(self) -> list[int]:
+        """How many documents have each label."""
+        labels = np.empty(0, np.int64) if self.labels is None else self.labels
+        return np.bincount(labels, minlength=len(self.classes)).tolist()
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Names of the documents that make one sample together: with two, documents 0 and 1 are the first pair."""
+        return self.header.sides
+
     def verify(self) -> None:
         """Read everything.
 
@@ -147,7 +175,7 @@ class TokenStore:
             DamagedError: it is not what was written.
         """
         with self.path.open("rb") as file:
-            file.seek(_HEADER_BYTES)
+            file.seek(self.header.start)
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != self.sha256:
             raise _damaged(self.path, f"was changed: its sha256 is {found[:12]} and its header says {self.sha256[:12]}")
@@ -163,11 +191,18 @@ class StoreWriter:
         path: the file to make.
         vocabulary: every token is below it.
         openings: noted in the header.
+        classes: names of the labels; with any, each document needs one.
+        sides: names of the documents that make one sample together; with any, documents come in groups of so many.
     """
 
-    def __init__(self, path: Path, vocabulary: int, openings: int = 0) -> None:
+    def __init__(
+        self, path: Path, vocabulary: int, openings: int = 0, classes: Sequence[str] = (), sides: Sequence[str] = ()
+    ) -> None:
         self.path, self.vocabulary, self.openings = path, vocabulary, openings
+        self.classes, self.sides = tuple(classes), tuple(sides)
         self._dtype = dtype_for(vocabulary)
+        most = _START.size + len(self._described(2**63, 2**63, 2**63, 2**63, "0" * 64)[1])
+        self._start = -(-most // _PAGE) * _PAGE
         self._count = self._documents = self._bytes = self._begun = 0
         self._hash = hashlib.sha256()
         self._resources = ExitStack()
@@ -176,11 +211,9 @@ class StoreWriter:
     def __enter__(self) -> Self:
         with ExitStack() as opening:
             self._temporary = opening.enter_context(replacing(self.path))
-            boundaries = self._temporary.with_name(self._temporary.name + "-documents")
-            opening.callback(boundaries.unlink, missing_ok=True)
-            self._boundaries: IO[bytes] = opening.enter_context(boundaries.open("w+b", buffering=_CHUNK))
+            self._boundaries, self._labels = self._beside("documents", opening), self._beside("labels", opening)
             self._file: IO[bytes] = opening.enter_context(self._temporary.open("wb", buffering=_CHUNK))
-            self._file.write(bytes(_HEADER_BYTES))
+            self._file.write(bytes(self._start))
             self._resources = opening.pop_all()
         return self
 
@@ -201,8 +234,14 @@ class StoreWriter:
         self._count += array.size
         self._bytes += bytes
 
-    def end_document(self) -> None:
-        """Say that the tokens since the last call are one document."""
+    def end_document(self, label: int | None = None) -> None:
+        """Say that the tokens since the last call are one document.
+
+        Raises:
+            EtudeError: the label is none of the classes.
+        """
+        if self.classes or label is not None:
+            self._labels.write(struct.pack("<q", self._checked(label)))
         self._boundaries.write(struct.pack("<Q", self._begun))
         self._begun = self._count
         self._documents += 1
@@ -222,20 +261,43 @@ class StoreWriter:
         """Append the document boundaries, write the header over the room left for it, and flush to the disk."""
         if self._begun != self._count:
             raise EtudeError("the last document was not ended: call end_document")
+        if self.sides and self._documents % len(self.sides):
+            raise EtudeError(f"{self._documents} documents make no groups of {len(self.sides)}, one a side")
         self._write(bytes(-self._file.tell() % 8))
         self._boundaries.write(struct.pack("<Q", self._count))
-        self._boundaries.seek(0)
-        while chunk := self._boundaries.read(_CHUNK):
-            self._write(chunk)
-        digest = self._hash.hexdigest()
-        self.header = Header(
-            self._dtype, self._count, self._documents, self._bytes, self.vocabulary, self.openings, digest
+        for spool in (self._boundaries, self._labels):
+            spool.seek(0)
+            while chunk := spool.read(_CHUNK):
+                self._write(chunk)
+        self.header, data = self._described(
+            self._count, self._documents, self._bytes, self._start, self._hash.hexdigest()
         )
-        data = json.dumps(dataclasses.asdict(self.header)).encode()
         self._file.seek(0)
         self._file.write(_START.pack(MAGIC, VERSION, len(data), hashlib.sha256(data).digest()) + data)
         self._file.flush()
         os.fsync(self._file.fileno())
+
+    def _described(self, count: int, documents: int, bytes: int, start: int, sha256: str) -> tuple[Header, bytes]:
+        """Return the header of a store with these numbers, and how it is written."""
+        fixed = (self.vocabulary, self.openings, self.classes, self.sides)
+        header = Header(self._dtype, count, documents, bytes, *fixed, start, sha256)
+        return header, json.dumps(dataclasses.asdict(header)).encode()
+
+    def _beside(self, what: str, opening: ExitStack) -> IO[bytes]:
+        """Open a file for what comes after the tokens; it goes when the store is whole."""
+        path = self._temporary.with_name(f"{self._temporary.name}-{what}")
+        opening.callback(path.unlink, missing_ok=True)
+        return opening.enter_context(path.open("w+b", buffering=_CHUNK))
+
+    def _checked(self, label: int | None) -> int:
+        if not self.classes:
+            raise EtudeError(f"document {self._documents} has the label {label} and there are no classes")
+        if label is None or not 0 <= label < len(self.classes):
+            raise EtudeError(
+                f"document {self._documents} has the label {label}, and the {len(self.classes)} classes"
+                f" ({', '.join(self.classes)}) are numbered from 0"
+            )
+        return label
 
     def _write(self, data: bytes) -> None:
         self._file.write(data)
@@ -257,7 +319,19 @@ def _parse(path: Path, start: bytes) -> Header:
     data = start[_START.size : _START.size + length]
     if hashlib.sha256(data).digest() != digest:
         raise _damaged(path, "has a header that was changed or cut short")
-    return Header(**json.loads(data))
+    found = json.loads(data)
+    return Header(**{**found, "classes": tuple(found["classes"]), "sides": tuple(found["sides"])})
+
+
+def _header_bytes(start: bytes) -> int:
+    """Return how many bytes the header takes that begins so, at most a mebibyte: what was damaged may say anything."""
+    length = _START.unpack_from(start)[2] if len(start) >= _START.size else 0
+    return min(_START.size + length, 1 << 20)
+
+
+def _mapped(path: Path, dtype: str, at: int, count: int) -> np.ndarray:
+    """Map numbers of a file into memory. A mapping of nothing is an error, and a store of nothing is not."""
+    return np.memmap(path, dtype, "r", at, (count,)) if count else np.empty(0, dtype)
 
 
 def _damaged(path: Path, how: str) -> DamagedError:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
@@ -14,11 +14,13 @@ from etude.text.corpora.base import Corpus, Document
 from etude.text.openings import opening
 from etude.text.recipes import PARAGRAPH, Tokens
 from etude.text.splits import SPLITS
-from etude.text.store import StoreWriter
+from etude.text.store import StoreWriter, TokenStore
 from etude.text.tokenizers.live import Tokenizer
 
 if TYPE_CHECKING:
     from etude.core.run import Draft, Run
+
+T = TypeVar("T")
 
 _BATCH = 1 << 20
 """Characters encoded at once: enough for every thread, and little to hold."""
@@ -41,6 +43,7 @@ def tokens(recipe: Tokens, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str
     if replaced:
         were = "1 invalid byte was" if replaced == 1 else f"{replaced} invalid bytes were"
         run.say(f"corpus {corpus.name}: {were} replaced by U+FFFD")
+    about = corpus.about()
     return {
         "corpus": corpus.name,
         "tokenizer": recipe.tokenizer.name,
@@ -50,8 +53,10 @@ def tokens(recipe: Tokens, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str
         "tokens_per_byte": splits["train"]["tokens_per_byte"],
         "replaced": replaced,
         "splits": splits,
-        "about": corpus.about(),
-        "licence": corpus.about()["licence"],
+        "about": about,
+        "licence": about["licence"],
+        **({"classes": list(corpus.classes)} if corpus.classes else {}),
+        **({"sides": list(corpus.sides)} if corpus.sides else {}),
         "timing": {"tokenizer_seconds": built - started, "encode_seconds": time.perf_counter() - built},
     }
 
@@ -94,14 +99,16 @@ class _Splits:
 
     def write(self, split: str) -> dict[str, Any]:
         """Write one split's store and return what is in it."""
-        counts = {"replaced": 0, "left_out": 0}
-        documents = self.recipe.corpus.documents(split)
+        corpus, counts = self.recipe.corpus, {"replaced": 0, "left_out": 0}
         path = self.run.scratch / f"{split}.tokens"  # what a kill leaves behind there does not become the run's
-        with StoreWriter(path, self.tokenizer.vocabulary, self.recipe.openings) as writer:
-            if self.recipe.openings:
-                self._openings(documents, writer, split, counts)
+        groups = _Groups(corpus, split)
+        documents = groups.counted(corpus.documents(split))
+        vocabulary, openings = self.tokenizer.vocabulary, self.recipe.openings
+        with StoreWriter(path, vocabulary, openings, corpus.classes, corpus.sides) as writer:
+            if openings:
+                self._openings(documents, writer, split, counts, groups)
             else:
-                self._whole(documents, writer, split, counts)
+                self._whole(documents, writer, split, counts, groups)
         header = writer.header
         if header is None or not header.bytes:
             raise UsageError(self._nothing(split, counts["left_out"]))
@@ -112,32 +119,39 @@ class _Splits:
             "documents": header.documents,
             "tokens_per_byte": header.count / header.bytes,
             **counts,
+            **({"labels": TokenStore.open(self.run.path / path.name).label_counts} if corpus.classes else {}),
             "sha256": header.sha256,
         }
 
-    def _whole(self, documents: Iterator[Document], writer: StoreWriter, split: str, counts: dict[str, int]) -> None:
+    def _whole(
+        self, documents: Iterator[Document], writer: StoreWriter, split: str, counts: dict[str, int], groups: _Groups
+    ) -> None:
         """Write whole documents, each followed by the separator."""
-        for batch in batched(marked(documents, counts), _BATCH):
+        by_piece = self.tokenizer.by_piece
+        for batch in batched(marked(documents, counts, groups.left_out, by_piece), _BATCH):
             encoded = self.tokenizer.encode_batch([piece for piece, _ in batch])
-            for (piece, last), ids in zip(batch, encoded, strict=True):
+            for (piece, ended), ids in zip(batch, encoded, strict=True):
                 size = len(piece.encode())
                 writer.add(ids, size)
-                if last:
+                if ended:
                     writer.add([self.tokenizer.end], 0)
-                    writer.end_document()
+                    writer.end_document(groups.label(ended))
             self.far.add(sum(len(piece) for piece, _ in batch), split)
 
-    def _openings(self, documents: Iterator[Document], writer: StoreWriter, split: str, counts: dict[str, int]) -> None:
+    def _openings(
+        self, documents: Iterator[Document], writer: StoreWriter, split: str, counts: dict[str, int], groups: _Groups
+    ) -> None:
         """Write the first tokens after the mark of each document, and no separator: there is nothing between them."""
         for document in documents:
             ids = opening(document, self.tokenizer, self.recipe.openings)
             counts["replaced"] += document.replaced
             self.far.add(document.read, split)
             if not ids:
+                groups.left_out(document)
                 counts["left_out"] += 1
                 continue
             writer.add(ids, len(self.tokenizer.decode_bytes(ids)))
-            writer.end_document()
+            writer.end_document(groups.label(document))
 
     def _nothing(self, split: str, left_out: int) -> str:
         if left_out:
@@ -148,28 +162,78 @@ class _Splits:
         return f"the {split} split of corpus {self.recipe.corpus.name} holds no text: give it more"
 
 
-def marked(documents: Iterable[Document], counts: dict[str, int]) -> Iterator[tuple[str, bool]]:
-    """Yield the pieces of documents, each with whether it is its document's last. Documents without text are left
-    out."""
+class _Groups:
+    """Holds a corpus to what it says of its documents: with sides, they come in whole groups; with classes, each has a
+    label that is one of them."""
+
+    def __init__(self, corpus: Corpus, split: str) -> None:
+        self._where = f"corpus {corpus.name}, {split} split"
+        self._classes, self._sides = corpus.classes, corpus.sides
+        self._seen = 0
+
+    def counted(self, documents: Iterator[Document]) -> Iterator[Document]:
+        """Yield the documents, and see at the end that the last group is whole."""
+        for document in documents:
+            self._seen += 1
+            yield document
+        if self._sides and (over := self._seen % len(self._sides)):
+            raise UsageError(
+                f"{self._where}: {self._seen} texts come in groups ({', '.join(self._sides)}), and the last lacks"
+                f" {', '.join(self._sides[over:])}: complete it or take it out"
+            )
+
+    def left_out(self, document: Document) -> None:
+        """Raise UsageError where a document without text would break a group. It is called before the next is read."""
+        if self._sides:
+            side = self._sides[(self._seen - 1) % len(self._sides)]
+            raise UsageError(
+                f"{self._where}: {document.name} holds no text to keep, on its side {side}; give it some, or take its"
+                f" group ({', '.join(self._sides)}) out of every side"
+            )
+
+    def label(self, document: Document) -> int | None:
+        """Return a document's label, checked."""
+        label, classes = document.label, self._classes
+        if (label is None) == (not classes) and (label is None or 0 <= label < len(classes)):
+            return label
+        known = f"{len(classes)} classes ({', '.join(classes)}), numbered from 0" if classes else "no classes"
+        raise UsageError(f"{self._where}: {document.name} has the label {label}, and there are {known}: correct it")
+
+
+def marked(
+    documents: Iterable[Document],
+    counts: dict[str, int],
+    left_out: Callable[[Document], None] = lambda document: None,
+    by_piece: bool = True,
+) -> Iterator[tuple[str, Document | None]]:
+    """Yield the pieces of documents, each with the document if it is its last. Documents without text are left out.
+
+    Args:
+        documents: read once, in order.
+        counts: `replaced` and `left_out` grow here.
+        left_out: is told of each that is left out, before the next is read.
+        by_piece: False gives each document as one piece, for tokenizers whose tokens would differ at a cut.
+    """
     for document in documents:
         held: str | None = None
-        for piece in document.pieces:
+        for piece in document.pieces if by_piece else [document.text()]:
             if held is not None:
-                yield held, False
+                yield held, None
             held = piece
         counts["replaced"] += document.replaced
         if held:
-            yield held, True
+            yield held, document
         else:
+            left_out(document)
             counts["left_out"] += 1
 
 
-def batched(pieces: Iterable[tuple[str, bool]], size: int) -> Iterator[list[tuple[str, bool]]]:
+def batched(pieces: Iterable[tuple[str, T]], size: int) -> Iterator[list[tuple[str, T]]]:
     """Yield pieces in lists of at least `size` characters, the last one excepted."""
-    batch: list[tuple[str, bool]] = []
+    batch: list[tuple[str, T]] = []
     held = 0
-    for piece, last in pieces:
-        batch.append((piece, last))
+    for piece, ended in pieces:
+        batch.append((piece, ended))
         held += len(piece)
         if held >= size:
             yield batch

@@ -97,6 +97,7 @@ def advance(
     elif begin:
         taken = begin[0]
         stepper.load(begin[1])
+    others.check_step(taken)
     first = begin[0] if begin else 0
     run.keep_rows(lambda old: taken > first and old["step"] <= taken)
     since, at = time.monotonic(), taken
@@ -160,8 +161,9 @@ def _require_finite(row: dict[str, Any], taken: int, run: Draft, *, since: int) 
     bad = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
     if not bad:
         return
-    steps = [step for step in saved_steps(run.scratch) if step < since]
-    kept = f"the last good checkpoint is step {steps[-1]}, in {run.scratch}" if steps else "no good checkpoint yet"
+    scratch = run.scratch if run.beside is None else run.beside / run.scratch.name
+    steps = [step for step in saved_steps(scratch) if step < since]
+    kept = f"the last good checkpoint is step {steps[-1]}, in {scratch}" if steps else "no good checkpoint yet"
     where = f", first in {row['where']}" if "where" in row else ""
     raise DivergedError(
         f"{bad[0]} is {row[bad[0]]} at step {taken}{where}; {kept}."

@@ -106,6 +106,10 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
             raise UsageError(f"average = {self.average} is not a share from 0 to below 1; 0.999 is usual")
         if self.patience and not self.evaluate_every:
             raise UsageError(f"patience = {self.patience} counts evaluations, and there are none: set --evaluate-every")
+        if self.spread == "shard" and self.optimiser.whole:
+            raise UsageError(
+                f"optimiser {self.optimiser.name} needs each matrix whole: set --spread replicate, or --optimiser adamw"
+            )
         self.objective.check_fits(self.data, self.model)
         self._check_extension()
 

@@ -16,12 +16,15 @@ import torch.distributed as dist
 from etude.core.errors import EtudeError, UsageError
 from etude.core.run import Draft
 from etude.core.world import World, world
-from etude.text.batches import Batch
+from etude.nn.precision import device_named
 
 SILENCE = timedelta(minutes=10)
 """How long a process waits for the others in one exchange: as long as an evaluation may keep one of them."""
 
-_LOST = ("onnection closed by peer", "onnection reset", "Broken pipe", "imed out", "process group", "NCCL", "peer")
+BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
+"""What processes exchange tensors through, by the kind of their devices."""
+
+_LOST = ("gloo", "onnection closed by peer", "onnection reset", "Broken pipe", "NCCL")
 
 
 class Together:
@@ -41,12 +44,10 @@ class Together:
         """Whether this is the process that writes."""
         return self.rank == 0
 
-    def share(self, batch: Batch) -> Batch:
-        """Return this process's part of a batch: consecutive samples, as many for each."""
-        if self.size == 1:
-            return batch
-        each = len(batch.inputs) // self.size
-        return batch.rows(slice(self.rank * each, (self.rank + 1) * each))
+    def share(self, indices: np.ndarray) -> np.ndarray:
+        """Return this process's part of a batch's samples: consecutive ones, as many for each."""
+        each = len(indices) // self.size
+        return indices[self.rank * each : (self.rank + 1) * each]
 
     def sums(self, *values: float) -> list[float]:
         """Return each value summed over all processes."""
@@ -59,6 +60,10 @@ class Together:
     def any(self, *flags: bool) -> list[bool]:
         """Return, for each flag, whether any process raised it: a signal reaches them at different steps."""
         return [total > 0 for total in self.sums(*map(float, flags))]
+
+    def wait(self) -> None:
+        """Return when every process is here. (A barrier of NCCL would want a GPU for it.)"""
+        self.sums(0.0)
 
     def firsts(self, value: Any) -> Any:
         """Return the first process's value, JSON data."""
@@ -81,7 +86,7 @@ class Together:
         that all go on from the same step and decide the same from the same rows."""
         if self.size == 1:
             return
-        dist.barrier()  # the first has its folder
+        self.wait()  # the first has its folder
         if run.beside is not None:
             for name in ("record.jsonl", *(f"scratch/{f.name}" for f in run.beside.glob("scratch/checkpoint-*"))):
                 source, here = run.beside / name, run.path / name
@@ -90,7 +95,16 @@ class Together:
                         shutil.copyfile(source, here)
                     else:
                         os.symlink(source.resolve(), here)
-        dist.barrier()
+        self.wait()  # until then the first changes nothing in it
+
+    def check_step(self, taken: int) -> None:
+        """Raise EtudeError where this process begins at another step than the first: they would wait for each other."""
+        theirs = self.firsts(taken)
+        if theirs != taken:
+            raise EtudeError(
+                f"rank {self.rank} found a checkpoint of step {taken} and rank 0 of step {theirs}: their folders of runs"
+                " are not the same, or one shows late what is in it; run the same command again"
+            )
 
     def check_same(self, run_ids: Sequence[str]) -> None:
         """Raise UsageError where the processes do not make the same run."""
@@ -112,20 +126,24 @@ def together(run: Draft, device: str) -> Iterator[Together]:
     Exchanges of numbers go through gloo on the CPU; gradients on a GPU through NCCL.
 
     Raises:
+        UsageError: the device is none that several processes can share out.
         EtudeError: another process died or fell silent. What was saved stays, and the same command goes on from it.
     """
     here = world()
     if here.size == 1:
         yield Together()
         return
+    kind = device_named(device).type
+    if kind not in BACKENDS:
+        raise UsageError(f"device {device!r} is not for several ranks: they train on {' or '.join(BACKENDS)}")
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo", timeout=SILENCE)
+        dist.init_process_group(BACKENDS[kind], timeout=SILENCE)
         joined = Together(here)
         joined.check_same([run.recipe.id])
         yield joined
-        dist.barrier()  # nobody leaves while another still needs it
+        joined.wait()  # nobody leaves while another still needs it
     except RuntimeError as error:
-        if not any(said in str(error) for said in _LOST):
+        if not lost(error):
             raise
         raise EtudeError(
             f"rank {here.rank} lost another of the {here.size} ranks of {run.recipe.id} (it died, or was silent for"
@@ -134,3 +152,9 @@ def together(run: Draft, device: str) -> Iterator[Together]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def lost(error: RuntimeError) -> bool:
+    """Return whether an error of an exchange says that another process is not there. Those of NCCL and of the store
+    have a class of their own; gloo's are known by their words."""
+    return isinstance(error, dist.DistError) or any(said in str(error) for said in _LOST)

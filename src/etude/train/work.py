@@ -82,8 +82,10 @@ def _train(recipe: Train, inputs: Mapping[Recipe, Run], run: Draft, others: Toge
     data.tokenizer.save(run.path)
     run.save("validation.safetensors", final.arrays())
     if recipe.keep_state:
-        (run.path / STATE).mkdir(exist_ok=True)
-        save_state(run.path / STATE, taken, trainer.state())
+        state = trainer.state()  # all processes have to ask
+        if others.first:
+            (run.path / STATE).mkdir(exist_ok=True)
+            save_state(run.path / STATE, taken, state)
     parameters = sum(p.numel() for p in model.parameters())
     tokens = taken * recipe.batch * examples.context
     return {
@@ -146,7 +148,8 @@ class Best:
         """Keep a trainer's model where its loss is the least so far."""
         before = [row["val_loss"] for row in self.run.rows() if "val_loss" in row]
         if self.patience and loss < min(before, default=float("inf")):
-            self.folder.mkdir(exist_ok=True)
+            if trainer.others.first:
+                self.folder.mkdir(exist_ok=True)
             trainer.save(self.folder)
 
     def enough(self, rows: list[dict[str, Any]]) -> bool:
@@ -155,7 +158,7 @@ class Best:
         return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= self.patience
 
     def give(self, trainer: Trainer) -> None:
-        """Put the kept weights into a trainer's model."""
+        """Put the kept weights into a trainer's model. The loop has waited for the first process to have written them."""
         trainer.put(load_file(self.folder / WEIGHTS))
 
 

@@ -1,20 +1,21 @@
-"""Which part of which file goes to which split."""
+"""Which part of which file goes to which split, and the documents that come of it."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from etude.core.errors import UsageError
-from etude.text.reading import ROWS, TEXTS, invalid_bytes, opened
-from etude.text.splits import SPLITS, TRAIN_SHARE, VALID_SHARE
+from etude.text.corpora._local import Place, sha256_of, split_named
+from etude.text.corpora.base import Document
+from etude.text.reading import ROWS, TEXTS, invalid_bytes, stretches
+from etude.text.splits import SPLITS, TRAIN_SHARE, VALID_SHARE, fraction
 
-_NAMES = {"train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid",
-          "dev": "valid", "test": "test"}  # fmt: skip
-_NAMED = re.compile(rf"({'|'.join(_NAMES)})(?:[-_. ].*)?", re.IGNORECASE)
+KINDS = tuple(sorted((*TEXTS, *ROWS)))
+"""Endings of the files that are read."""
 
 _WHOLE_FILES = 20
 """From this many texts on, whole files go to the splits (5% of 20 is one); of fewer, each is divided."""
@@ -49,19 +50,18 @@ class Source:
 
     @property
     def sha256(self) -> str:
-        """The hash of the file's bytes. Kept while its size and time of change stay, so that it is read for it once."""
-        stat = self.path.stat()
-        return _sha256(self.path, stat.st_size, stat.st_mtime_ns)
+        """The hash of the file's bytes."""
+        return sha256_of(self.path)
 
     @property
     def invalid(self) -> int:
-        """How many of its bytes are not UTF-8 (0 for Parquet, which is not text)."""
+        """How many of its bytes are not UTF-8 (0 for what is compressed)."""
         stat = self.path.stat()
-        binary = self.path.suffix.lower() == ".parquet"
+        binary = self.path.suffix.lower() not in KINDS or self.path.suffix.lower() == ".parquet"
         return 0 if binary else _invalid(self.path, stat.st_size, stat.st_mtime_ns)
 
 
-def layout(path: str) -> tuple[Source, ...]:
+def layout(place: Place, kinds: tuple[str, ...] = KINDS) -> tuple[Source, ...]:
     """Return the files of a corpus in the order of their names.
 
     - Where a file or folder is named `train`, `valid` (`validation`, `val`, `dev`) or `test`, alone or before one of
@@ -74,10 +74,9 @@ def layout(path: str) -> tuple[Source, ...]:
     Raises:
         UsageError: there is nothing to read at the path.
     """
-    root = Path(path).expanduser()
-    files = _files(path, root)
-    named = {name: split for name in files if (split := _split_named(name))}
-    if root.is_dir() and "train" in named.values():
+    files = _files(place, kinds)
+    named = {name: split for name in files if (split := split_named(name))}
+    if place.root.is_dir() and "train" in named.values():
         shares = _shares_by_name(set(named.values()))
         return tuple(Source(files[name], name, shares[split]) for name, split in named.items())
     sources = tuple(Source(files[name], name, _DIVIDED) for name in files)
@@ -87,34 +86,53 @@ def layout(path: str) -> tuple[Source, ...]:
     return tuple(_whole(texts).get(source.name, source) for source in sources)
 
 
-def _files(path: str, root: Path) -> dict[str, Path]:
+def documents(sources: tuple[Source, ...], split: str, texts: Callable[[Path], Iterator[str]]) -> Iterator[Document]:
+    """Yield the documents of a split.
+
+    Args:
+        sources: what `layout` returned.
+        split: whose.
+        texts: reads a file of many texts.
+    """
+    for source in sources:
+        for name, start, stop in source.shares:
+            if name == split:
+                yield from _documents(source, start, stop, texts)
+
+
+def identity(extractor: str, sources: tuple[Source, ...]) -> str:
+    """Return the hash of what the files hold and how it is divided."""
+    parts = (f"{s.sha256} {s.path.suffix.lower()} {s.shares!r}" for s in sources)
+    return hashlib.sha256("\n".join((extractor, *parts)).encode()).hexdigest()
+
+
+def size(sources: tuple[Source, ...], split: str) -> int:
+    """Return about how many bytes of text a split has, or 0 where something is compressed, by a factor that only
+    reading tells."""
+    shares = [(s, stop - start) for s in sources for name, start, stop in s.shares if name == split]
+    if any(s.path.suffix.lower() == ".parquet" or s.path.suffix.lower() not in KINDS for s, _ in shares):
+        return 0
+    return round(sum(s.path.stat().st_size * share for s, share in shares))
+
+
+def _documents(source: Source, start: float, stop: float, texts: Callable[[Path], Iterator[str]]) -> Iterator[Document]:
+    if source.is_text:
+        if any(text.strip() for text in stretches(source.path, start, stop)):
+            yield Document(source.name, stretches(source.path, start, stop))
+        return
+    for number, text in enumerate(texts(source.path), 1):
+        if start <= fraction(text) < stop:
+            yield Document(f"{source.name}:{number}", [text])
+
+
+def _files(place: Place, kinds: tuple[str, ...]) -> dict[str, Path]:
     """Return the files that can be read by their names within the corpus, sorted by name."""
-    kinds = sorted((*TEXTS, *ROWS))
-    if not path:
-        raise UsageError("corpus files needs a file or folder: set its field path (--data.corpus.path PATH)")
-    if not root.exists():
-        raise UsageError(f"no file or folder {path!r}: check the field path (--data.corpus.path)")
-    if root.is_file():
-        if root.suffix.lower() not in kinds:
-            raise UsageError(f"cannot read {path!r}: the ending must be one of {', '.join(kinds)}")
-        return {root.name: root}
-    inside = {file.relative_to(root).as_posix(): file for file in root.rglob("*") if file.suffix.lower() in kinds}
-    found = {name: file for name, file in sorted(inside.items()) if file.is_file() and not _hidden(name)}
+    found = {name: file for name, file in place.files().items() if file.suffix.lower() in kinds}
+    if not found and place.root.is_file():
+        raise UsageError(f"cannot read {place.path!r}: the ending must be one of {', '.join(kinds)}")
     if not found:
-        raise UsageError(f"no text in the folder {path!r}: it needs files that end in one of {', '.join(kinds)}")
+        raise place.missing("text")
     return found
-
-
-def _hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
-
-
-def _split_named(name: str) -> str:
-    """Return the split that a file's name, or the name of a folder around it, says; the innermost wins."""
-    for part in reversed(name.split("/")):
-        if match := _NAMED.fullmatch(part):
-            return _NAMES[match[1].lower()]
-    return ""
 
 
 def _shares_by_name(named: set[str]) -> dict[str, Shares]:
@@ -134,12 +152,6 @@ def _whole(texts: list[Source]) -> dict[str, Source]:
     split.update(dict.fromkeys(hashes[-2 * each : -each], "valid"))
     split.update(dict.fromkeys(hashes[-each:], "test"))
     return {s.name: Source(s.path, s.name, ((split[s.sha256], 0.0, 1.0),)) for s in texts}
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def _sha256(path: Path, size: int, changed: int) -> str:
-    with opened(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @functools.lru_cache(maxsize=1 << 16)

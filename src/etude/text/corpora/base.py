@@ -19,13 +19,14 @@ class Document:
 
     Attributes:
         name: what messages call it.
+        label: which of the corpus's classes it is, from 0; None in a corpus without classes.
         read: how many characters were read so far.
         replaced: how many invalid bytes (or lone surrogates) were replaced by U+FFFD in the pieces read so far.
     """
 
-    def __init__(self, name: str, stretches: Iterable[str]) -> None:
+    def __init__(self, name: str, stretches: Iterable[str], label: int | None = None) -> None:
         """Take consecutive stretches of one text, cut anywhere."""
-        self.name = name
+        self.name, self.label = name, label
         self.read = self.replaced = 0
         self._stretches = stretches
 
@@ -33,6 +34,11 @@ class Document:
     def pieces(self) -> Iterator[str]:
         """The text in consecutive pieces, cut only where tokens end (see `etude.text.pieces`). Can be read once."""
         return pieces(self._mended())
+
+    @property
+    def stretches(self) -> Iterable[str]:
+        """The text as it was given, for who passes it on under another name or label. Can be read once."""
+        return self._stretches
 
     def text(self) -> str:
         """Return the whole text, for documents known to be short."""
@@ -74,6 +80,17 @@ class Corpus(Member, abc.ABC):
     @abc.abstractmethod
     def about(self) -> dict[str, Any]:
         """Return facts for a person, as JSON data: `licence` always, and counts. No paths, no times."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels that documents carry, by label; with any, every document has a label."""
+        return ()
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The names of the texts that make one sample together, as `("en", "de")` in translation; with any, documents
+        come in groups, one a side, in this order."""
+        return ()
 
     def size(self, split: str) -> int:
         """Return about how many bytes of text a split has, for progress and disk room, or 0 where that is unknown."""

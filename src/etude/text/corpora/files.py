@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from etude.core.errors import UsageError
 from etude.core.spec import cosmetic
-from etude.text.corpora._files_layout import Source, layout
+from etude.text.corpora._files_layout import KINDS, Source, documents, identity, layout, size
+from etude.text.corpora._local import Place
 from etude.text.corpora.base import Corpus, Document
-from etude.text.reading import rows, stretches
-from etude.text.splits import check_split, fraction
+from etude.text.reading import rows
+from etude.text.splits import check_split
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,8 @@ class Files(Corpus):
     Not covered: compressed files, and separators inside a text file (a txt file is one document, however long).
 
     Attributes:
-        path: the file or folder. It does not enter the fingerprint: the content does.
+        path: the file or folder, or `hub:OWNER/NAME` for a data set of the Hugging Face hub. It does not enter the
+            fingerprint: the content does.
         text_field: the key (jsonl, json) or column (csv, parquet) that holds the text. For csv without a header line,
             the column's number, from 1.
     """
@@ -40,7 +40,7 @@ class Files(Corpus):
         check_split(split)
         self.check_identity()
         empty = True
-        for document in self._documents(split):
+        for document in documents(self._sources(), split, lambda path: rows(path, self.text_field)):
             empty = False
             yield document
         if empty:
@@ -50,39 +50,23 @@ class Files(Corpus):
             )
 
     def identity(self) -> str:
-        parts = (f"{s.sha256} {s.path.suffix.lower()} {s.shares!r}" for s in layout(self.path))
-        return hashlib.sha256("\n".join(("files 1", *parts)).encode()).hexdigest()
+        return identity("files 1", self._sources())
 
     def about(self) -> dict[str, Any]:
-        sources = layout(self.path)
+        sources, origin = self._sources(), self._folder().origin
         return {
-            "licence": "unknown: the files are yours",
+            "licence": origin.get("repository_licence", "unknown: the files are yours"),
             "files": len(sources),
-            "bytes": sum(_size(source) for source in sources),
+            "bytes": sum(source.path.stat().st_size for source in sources),
             "replaced": sum(source.invalid for source in sources),
+            **origin,
         }
 
     def size(self, split: str) -> int:
-        shares = [(s, stop - start) for s in layout(self.path) for name, start, stop in s.shares if name == split]
-        if any(source.path.suffix.lower() == ".parquet" for source, _ in shares):
-            return 0  # compressed, by a factor that only reading tells
-        return round(sum(_size(source) * share for source, share in shares))
+        return size(self._sources(), split)
 
-    def _documents(self, split: str) -> Iterator[Document]:
-        for source in layout(self.path):
-            for name, start, stop in source.shares:
-                if name == split:
-                    yield from self._of_source(source, start, stop)
+    def _folder(self) -> Place:
+        return Place(self.name, self.path, f"files that end in one of {', '.join(KINDS)}")
 
-    def _of_source(self, source: Source, start: float, stop: float) -> Iterator[Document]:
-        if source.is_text:
-            if any(text.strip() for text in stretches(source.path, start, stop)):
-                yield Document(source.name, stretches(source.path, start, stop))
-            return
-        for number, text in enumerate(rows(source.path, self.text_field), 1):
-            if start <= fraction(text) < stop:
-                yield Document(f"{source.name}:{number}", [text])
-
-
-def _size(source: Source) -> int:
-    return Path(source.path).stat().st_size
+    def _sources(self) -> tuple[Source, ...]:
+        return layout(self._folder())

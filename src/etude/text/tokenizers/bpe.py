@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from etude.core.errors import UsageError
 from etude.text.tokenizers.base import TokenizerSpec
-from etude.text.tokenizers.live import END, BytePairTokenizer, Tokenizer
-from etude.text.tokenizers.live.byte_pair import add_gpt2_parts
+from etude.text.tokenizers.live import END, BytePairTokenizer, Tokenizer, check_roles
+from etude.text.tokenizers.live.byte_pair import add_gpt2_parts, add_specials
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,21 @@ class BytePair(TokenizerSpec):
             twice; then there are fewer.
         train_bytes: about how many bytes of the training split to learn from, in pieces spread evenly over it; 0 is
             all of it. Learning holds them in memory.
+        specials: roles of special tokens to have, last in the vocabulary and counted in it: of `mask`, `first`,
+            `separator`, `pad`. A text with letters such as `<|mask|>` has letters there, not the special token.
     """
 
     vocabulary: int = 2048
     train_bytes: int = 32 * 2**20
+    specials: tuple[str, ...] = ()
 
     def check(self) -> None:
-        if self.vocabulary < 257:
-            raise UsageError(f"bpe.vocabulary = {self.vocabulary}: give at least 257, for 256 bytes and a separator")
+        check_roles(self.specials, "bpe.specials")
+        if self.vocabulary < (least := 257 + len(self.specials)):
+            also = f" and {len(self.specials)} special" if self.specials else ""
+            raise UsageError(
+                f"bpe.vocabulary = {self.vocabulary}: give at least {least}, for 256 bytes and a separator{also}"
+            )
         if self.train_bytes < 0:
             raise UsageError(f"bpe.train_bytes = {self.train_bytes}: give a number of bytes, or 0 for the whole split")
 
@@ -45,14 +52,14 @@ class BytePair(TokenizerSpec):
         library = Library(models.BPE())
         library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
         trainer = trainers.BpeTrainer(
-            vocab_size=self.vocabulary,
+            vocab_size=self.vocabulary - len(self.specials),
             min_frequency=2,
             special_tokens=[END],
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
         library.train_from_iterator(sample(texts(), self.train_bytes) if self.train_bytes else texts(), trainer)
-        return BytePairTokenizer(add_gpt2_parts(library))
+        return BytePairTokenizer(add_specials(add_gpt2_parts(library), self.specials))
 
 
 def sample(texts: Iterator[str], budget: int) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etude.core.errors import UsageError
-from etude.train.optimisers.base import Optimiser
+from etude.train.optimisers.base import Optimiser, parameter_groups
 
 if TYPE_CHECKING:
     import torch
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AdamW(Optimiser):
-    """Adam with decoupled weight decay; plain Adam where the decay is 0.
+    """Adam with decoupled weight decay; plain Adam where the decay is 0. In a model in µP the rate of hidden matrices
+    falls with the width.
 
     Attributes:
         beta1: decay of the mean of the gradients.
@@ -40,12 +41,8 @@ class AdamW(Optimiser):
     def build(self, model: torch.nn.Module) -> torch.optim.Optimizer:
         import torch
 
-        named = list(model.named_parameters())
-        matrices = [p for name, p in named if name.rpartition(".")[2].startswith("W_")]
-        others = [p for name, p in named if not name.rpartition(".")[2].startswith("W_")]
-        groups = [{"params": matrices, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
         return torch.optim.AdamW(
-            [group for group in groups if group["params"]],
+            parameter_groups(model, self.weight_decay),
             lr=0.0,
             betas=(self.beta1, self.beta2),
             eps=self.epsilon,

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from etude.core.errors import UsageError
-from etude.text.tokenizers.live.byte_pair import bytes_by_letter, gpt2_kind
-from etude.text.tokenizers.live.protocol import END, TOKENIZER_FILE, readable, write_kind
+from etude.text.tokenizers.live.byte_pair import add_specials, bytes_by_letter, gpt2_kind
+from etude.text.tokenizers.live.protocol import END, TOKENIZER_FILE, check_id, letters_of, readable, write_kind
 
 
 class ByteTokenizer:
-    """One token a byte of UTF-8, ids 0 to 255, and the separator, 256."""
+    """One token a byte of UTF-8, ids 0 to 255, the separator, 256, and special tokens, from 257 on."""
 
-    vocabulary, end = 257, 256
+    end, by_piece, lossless = 256, True, True
+
+    def __init__(self, specials: Sequence[str] = ()) -> None:
+        """Take the roles of the special tokens there are to be, in the order of their ids."""
+        self.specials = {role: self.end + 1 + number for number, role in enumerate(specials)}
+        self.vocabulary = self.end + 1 + len(self.specials)
+        named = {self.end: END} | {id: letters_of(role) for role, id in self.specials.items()}
+        self._bytes = [bytes([id]) for id in range(256)] + [named[id].encode() for id in sorted(named)]
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
@@ -25,17 +31,12 @@ class ByteTokenizer:
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        return b"".join(END.encode() if id == self.end else _one_byte(id) for id in ids)
+        return b"".join(self._bytes[check_id(id, self.vocabulary)] for id in ids)
 
     def piece(self, id: int) -> str:
         return readable(self.decode_bytes([id]))
 
     def save(self, folder: Path) -> None:
-        gpt2_kind({**bytes_by_letter(), END: self.end}, []).save(str(folder / TOKENIZER_FILE))
+        inner = add_specials(gpt2_kind({**bytes_by_letter(), END: self.end}, []), tuple(self.specials))
+        inner.save(str(folder / TOKENIZER_FILE))
         write_kind(folder, "byte", self)
-
-
-def _one_byte(id: int) -> bytes:
-    if not 0 <= id < 256:
-        raise UsageError(f"no token has the id {id}: they run from 0 to 256")
-    return bytes([id])

@@ -9,14 +9,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etude.core.errors import DamagedError, UsageError
-from etude.text.tokenizers.live.protocol import END, TOKENIZER_FILE, readable, write_kind
+from etude.text.tokenizers.live.protocol import (
+    END,
+    ROLES,
+    TOKENIZER_FILE,
+    check_id,
+    letters_of,
+    readable,
+    write_kind,
+)
 
 if TYPE_CHECKING:
     import tokenizers
 
+_MOST_IDS = 1 << 24
+
 
 class BytePairTokenizer:
     """Byte-level byte-pair encoding as GPT-2 does it, by the tokenizers library."""
+
+    by_piece, lossless = True, True
 
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
         """Take a tokenizer of GPT-2's kind that has the separator.
@@ -33,9 +45,13 @@ class BytePairTokenizer:
         inner.no_truncation()
         self._inner, self.end = inner, end
         self.vocabulary = inner.get_vocab_size()
+        added = {end: END.encode()}
+        added |= {id: token.content.encode() for id, token in inner.get_added_tokens_decoder().items()}
+        ids = {role: inner.token_to_id(letters_of(role)) for role in ROLES}
+        self.specials = {role: id for role, id in sorted(ids.items(), key=lambda found: found[1] or 0) if id in added}
         letters = bytes_by_letter()
         self._bytes = [
-            END.encode() if id == end else bytes(letters[letter] for letter in inner.id_to_token(id) or "")
+            added[id] if id in added else bytes(letters[letter] for letter in inner.id_to_token(id) or "")
             for id in range(self.vocabulary)
         ]
 
@@ -50,19 +66,14 @@ class BytePairTokenizer:
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        return b"".join(self._bytes[self._check(id)] for id in ids)
+        return b"".join(self._bytes[check_id(id, self.vocabulary)] for id in ids)
 
     def piece(self, id: int) -> str:
-        return readable(self._bytes[self._check(id)])
+        return readable(self._bytes[check_id(id, self.vocabulary)])
 
     def save(self, folder: Path) -> None:
         self._inner.save(str(folder / TOKENIZER_FILE))
         write_kind(folder, "bpe", self)
-
-    def _check(self, id: int) -> int:
-        if not 0 <= id < self.vocabulary:
-            raise UsageError(f"no token has the id {id}: they run from 0 to {self.vocabulary - 1}")
-        return id
 
 
 def read_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
@@ -77,10 +88,14 @@ def read_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
     if not path.is_file():
         raise UsageError(f"no tokenizer at {str(path)!r}")
     try:
-        return Library.from_str(path.read_text(encoding="utf-8"))
+        found = Library.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # noqa: BLE001 - the library raises bare Exception
         reason = str(error).splitlines()[0]
         raise DamagedError(f"{str(path)!r} is not a tokenizer of the tokenizers library: {reason}") from None
+    greatest = max(found.get_vocab().values(), default=0)
+    if greatest >= _MOST_IDS:  # the library would go through every id below it
+        raise DamagedError(f"{str(path)!r} gives a token the id {greatest}, which no vocabulary needs; fetch it again")
+    return found
 
 
 def check_gpt2_kind(settings: dict[str, Any]) -> None:
@@ -111,6 +126,13 @@ def add_gpt2_parts(inner: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     inner.decoder = decoders.ByteLevel()
     inner.post_processor = processors.ByteLevel(trim_offsets=False)
     inner.add_special_tokens([END])
+    return inner
+
+
+def add_specials(inner: tokenizers.Tokenizer, roles: Sequence[str]) -> tokenizers.Tokenizer:
+    """Give a tokenizer a special token for each role, last in its vocabulary."""
+    if roles:
+        inner.add_special_tokens([letters_of(role) for role in roles])
     return inner
 
 

@@ -7,15 +7,22 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from etude.core.errors import UsageError, unknown
+
 END = "<|endoftext|>"
 """Separates documents. Text that contains these letters is never encoded as the separator."""
+
+ROLES = ("mask", "first", "separator", "pad")
+"""What a special token can be for: to stand for a hidden token, to open a text (`[CLS]`, `<s>`), to part two texts
+(`[SEP]`), and to fill up a batch."""
 
 KIND_FILE, TOKENIZER_FILE = "tokenizer-kind.json", "tokenizer.json"
 
 
 @runtime_checkable  # so that checkers of types at run time can ask
 class Tokenizer(Protocol):
-    """What every live tokenizer can do. Any text without lone surrogates survives `decode(encode(text))`."""
+    """What every live tokenizer can do. Any text without lone surrogates survives `decode(encode(text))`, where it is
+    `lossless`."""
 
     @property
     def vocabulary(self) -> int:
@@ -25,6 +32,22 @@ class Tokenizer(Protocol):
     @property
     def end(self) -> int:
         """The id that separates documents. No text is encoded as it."""
+        ...
+
+    @property
+    def specials(self) -> dict[str, int]:
+        """The ids of special tokens by role (see `ROLES`), empty where there are none. No text is encoded as one."""
+        ...
+
+    @property
+    def by_piece(self) -> bool:
+        """Whether a text's pieces (`etude.text.pieces`), encoded one by one, have the tokens of the whole. Where not,
+        a document is encoded whole."""
+        ...
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every text comes back exactly. One that lower-cases, for instance, cannot give back what it read."""
         ...
 
     def encode(self, text: str) -> list[int]: ...
@@ -38,7 +61,7 @@ class Tokenizer(Protocol):
         ...
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Return the exact bytes of ids.
+        """Return the exact bytes of ids, where tokens stand for bytes: else those of `decode`.
 
         Raises:
             UsageError: an id is not in the vocabulary.
@@ -55,6 +78,36 @@ class Tokenizer(Protocol):
         ...
 
 
+def letters_of(role: str) -> str:
+    """Return the letters of a special token that Etude adds, as in `<|mask|>`."""
+    return f"<|{role}|>"
+
+
+def check_roles(roles: Sequence[str], where: str) -> None:
+    """Raise UsageError for a role that does not exist, or comes twice.
+
+    Args:
+        roles: what was asked for.
+        where: what messages call it.
+    """
+    for number, role in enumerate(roles):
+        if role not in ROLES:
+            raise unknown(f"role in {where}", role, ROLES)
+        if role in roles[:number]:
+            raise UsageError(f"{where} names {role} twice: give each role once")
+
+
+def check_id(id: int, vocabulary: int) -> int:
+    """Return an id.
+
+    Raises:
+        UsageError: it is not in the vocabulary.
+    """
+    if not 0 <= id < vocabulary:
+        raise UsageError(f"no token has the id {id}: they run from 0 to {vocabulary - 1}")
+    return id
+
+
 def readable(token: bytes) -> str:
     """Return bytes as text in which everything that cannot be printed is escaped."""
     text = token.decode("utf-8", "surrogateescape")
@@ -69,5 +122,7 @@ def _escaped(character: str) -> str:
 
 def write_kind(folder: Path, kind: str, tokenizer: Tokenizer) -> None:
     """Write beside a tokenizer's files what it is, for `load_tokenizer` to read and to check."""
-    said = {"kind": kind, "vocabulary": tokenizer.vocabulary, "end": tokenizer.end}
+    said: dict[str, object] = {"kind": kind, "vocabulary": tokenizer.vocabulary, "end": tokenizer.end}
+    if tokenizer.specials:
+        said["specials"] = tokenizer.specials
     (folder / KIND_FILE).write_text(json.dumps(said) + "\n", encoding="utf-8")

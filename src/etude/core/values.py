@@ -1,4 +1,4 @@
-"""Text of the command line to the value of a field, and back. The field's type decides."""
+"""Text to the value of a field, and back, as command lines and sweeps spell it. The field's type decides."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etude.cli.values import read, settable, written
 from etude.core.errors import UsageError
 from etude.core.spec import Spec
+from etude.core.values import read, settable, written
 
 
 @pytest.mark.parametrize(
