@@ -45,6 +45,7 @@ check: .venv/dev  ## ruff (lint and format) and pyright
 
 oracles: .venv-oracles/made  ## write the fixtures that compare Etude with transformers and TransformerLens
 	PYTHONPATH=src .venv-oracles/bin/python tests/oracles/make_fixtures.py
+	.venv-oracles/bin/python tests/oracles/make_ecosystem.py
 
 benchmarks: .venv/dev  ## print the ratios that the documents quote
 	@for script in benchmarks/*.py; do echo "== $$script" && $(PY) "$$script" || exit 1; done

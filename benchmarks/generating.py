@@ -137,7 +137,9 @@ def main() -> None:
         return
     warnings.filterwarnings("ignore")
     transformers.logging.set_verbosity_error()
-    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {asked.rounds} rounds, new tokens {NEW}")
+    print(
+        f"torch {torch.__version__}, transformers {transformers.__version__}, {asked.rounds} rounds, new tokens {NEW}"
+    )
     for name in [asked.shape] if asked.shape else ["small", "gpt2"]:
         for texts in [asked.texts] if asked.texts else [1, 16]:
             compare(name, texts, asked.rounds, transformers)

@@ -21,6 +21,7 @@ from etude.models.formats._config import Config
 from etude.models.formats.base import Format
 from etude.models.incoming import model_from
 from etude.models.outgoing import format_for, weights_of
+from etude.models.shapes import named
 from etude.models.sources import opened
 from etude.models.transformer import Transformer
 from etude.nn.attention.banded import Banded
@@ -209,7 +210,7 @@ def test_both_layouts_of_rotary_angles_are_read() -> None:
 def test_fields_that_are_off_or_say_how_it_was_made_pass() -> None:
     config = Config({"torch_dtype": "float16", "new_switch": False, "other": None, "pruned_heads": {}, "top_k": 50})
     config.finish()
-    with pytest.raises(UsageError, match="attn_logit_softcapping = '50.0' is not known to Etude and may change"):
+    with pytest.raises(UsageError, match=r"attn_logit_softcapping = '50.0' is not known to Etude and may change"):
         Config({"attn_logit_softcapping": 50.0}).finish()
 
 
@@ -221,3 +222,58 @@ def test_dropouts_that_differ_are_remarked() -> None:
         "attn_pdrop = 0.0 becomes 0.1 as resid_pdrop: the model has one dropout, which acts in training alone",
     )
     assert dataclasses.replace(reading, remarks=()) == FORMATS["gpt2"].read(Config(config | {"attn_pdrop": 0.1}), ())
+
+
+# What the hub's own configurations say, with what they carry beside the architecture; and the published shape.
+HUB: dict[str, dict[str, Any]] = {
+    "gpt2": {
+        "model_type": "gpt2", "activation_function": "gelu_new", "attn_pdrop": 0.1, "bos_token_id": 50256,
+        "embd_pdrop": 0.1, "eos_token_id": 50256, "initializer_range": 0.02, "layer_norm_epsilon": 1e-05,
+        "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12, "n_positions": 1024, "resid_pdrop": 0.1,
+        "summary_activation": None, "summary_first_dropout": 0.1, "summary_proj_to_labels": True,
+        "summary_type": "cls_index", "summary_use_proj": True, "vocab_size": 50257, "_num_labels": 1,
+        "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}},
+    },
+    "pythia-70m": {
+        "model_type": "gpt_neox", "bos_token_id": 0, "eos_token_id": 0, "hidden_act": "gelu", "hidden_size": 512,
+        "initializer_range": 0.02, "intermediate_size": 2048, "layer_norm_eps": 1e-05, "torch_dtype": "float16",
+        "max_position_embeddings": 2048, "num_attention_heads": 8, "num_hidden_layers": 6, "rotary_emb_base": 10000,
+        "rotary_pct": 0.25, "tie_word_embeddings": False, "transformers_version": "4.24.0", "use_cache": True,
+        "use_parallel_residual": True, "vocab_size": 50304,
+    },
+    "bert-base": {
+        "model_type": "bert", "attention_probs_dropout_prob": 0.1, "directionality": "bidi", "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1, "hidden_size": 768, "initializer_range": 0.02, "intermediate_size": 3072,
+        "layer_norm_eps": 1e-12, "max_position_embeddings": 512, "num_attention_heads": 12, "num_hidden_layers": 12,
+        "pad_token_id": 0, "pooler_fc_size": 768, "pooler_type": "first_token_transform", "type_vocab_size": 2,
+        "gradient_checkpointing": False, "position_embedding_type": "absolute", "vocab_size": 30522,
+    },
+    "distilbert": {
+        "model_type": "distilbert", "activation": "gelu", "attention_dropout": 0.1, "dim": 768, "dropout": 0.1,
+        "hidden_dim": 3072, "initializer_range": 0.02, "max_position_embeddings": 512, "n_heads": 12, "n_layers": 6,
+        "pad_token_id": 0, "qa_dropout": 0.1, "seq_classif_dropout": 0.2, "sinusoidal_pos_embds": False,
+        "tie_weights_": True, "vocab_size": 30522,
+    },
+    "llama2-70b": {
+        "model_type": "llama", "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 8192,
+        "initializer_range": 0.02, "intermediate_size": 28672, "max_position_embeddings": 4096,
+        "num_attention_heads": 64, "num_hidden_layers": 80, "num_key_value_heads": 8, "pretraining_tp": 1,
+        "rms_norm_eps": 1e-06, "rope_scaling": None, "tie_word_embeddings": False, "torch_dtype": "float16",
+        "use_cache": True, "vocab_size": 32000, "max_sequence_length": 4096,
+    },
+    "mistral-7b": {
+        "model_type": "mistral", "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 4096,
+        "initializer_range": 0.02, "intermediate_size": 14336, "max_position_embeddings": 32768,
+        "num_attention_heads": 32, "num_hidden_layers": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-05,
+        "rope_theta": 10000.0, "sliding_window": 4096, "tie_word_embeddings": False, "vocab_size": 32000,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_the_hubs_own_configurations_are_the_published_shapes(name: str) -> None:
+    config, shape = Config(HUB[name]), named(name)
+    chosen = next(f for f in FORMATS.values() if HUB[name]["model_type"] in f.model_types)
+    reading = chosen.read(config, {"cls.seq_relationship.weight"})
+    config.finish()
+    assert (reading.spec, reading.vocabulary, reading.remarks) == (shape.spec, shape.vocabulary, ())

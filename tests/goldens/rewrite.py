@@ -36,6 +36,8 @@ from etude.core.recipe import Recipe
 from etude.evals.recipes import Baselines, Heads
 from etude.interp.recipes import Patterns
 from etude.models.architectures.decoder import Decoder
+from etude.models.recipes import Generate
+from etude.models.sampling import Sampling
 from etude.studies.progress_report import ProgressReport
 from etude.studies.sweep import Sweep
 from etude.text.corpora.fable import Fable
@@ -104,6 +106,8 @@ def cases() -> dict[str, Recipe]:
         "at": At(full, 10),
         "baselines": Baselines(data, context=32, evaluate_tokens=640),
         "heads": Heads(full, sequences=8),
+        "generate": Generate(full, "A dog", 2, Sampling(temperature=0.7, top_k=20, max_tokens=8)),
+        "generate beams": Generate(full, "A dog", 1, Sampling(temperature=0, beams=3, max_tokens=8)),
         "patterns": Patterns(full, "A dog, a dog."),
         "record": Record(full, "L0.attn.out", tokens=640),
         **methods,

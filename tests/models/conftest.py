@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from etude.models.architectures.decoder import Decoder
+from etude.nn.attention.banded import Banded
+from etude.nn.attention.sliding import Sliding
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "gpt2": {"activation": "gelu-tanh", "tied": True},
@@ -23,6 +25,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "one head": {"heads": 1},
     "no layers": {"layers": 0, "positions": "none"},
     "dropout": {"dropout": 0.2},
+    "grouped queries": {"heads": 4, "kv_heads": 2},
+    "one group": {"heads": 4, "kv_heads": 1, "positions": "rotary"},
+    "swiglu": {"gated": True, "activation": "silu", "norm": "rms", "biases": False},
+    "gated, biases": {"gated": True},
+    "parallel": {"parallel": True, "positions": "rotary", "rotary_fraction": 0.5},
+    "parallel, attention-only": {"parallel": True, "feedforward": 0},
+    "sliding": {"attention": Sliding(window=3)},
+    "banded": {"attention": Banded(window=3)},
+    "mup": {"mup_base": 8, "tied": True},
 }
 
 

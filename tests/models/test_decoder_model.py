@@ -16,6 +16,11 @@ from etude.core.errors import UsageError
 from etude.core.site import Site
 from etude.models.architectures.decoder import Decoder
 from etude.models.transformer import Transformer
+from etude.nn import multi_head
+from etude.nn.attention.banded import Banded
+from etude.nn.attention.base import Attention
+from etude.nn.attention.full import Full
+from etude.nn.attention.sliding import Sliding
 from etude.nn.look import look
 
 V, B = 13, 3
@@ -24,11 +29,13 @@ V, B = 13, 3
 def specs() -> st.SearchStrategy[Decoder]:
     """Draw decoders of any options and small sizes."""
     return st.builds(
-        lambda heads, half, norm, post, **fields: Decoder(
+        lambda heads, half, norm, post, parallel, one_group, **fields: Decoder(
             width=2 * heads * half,
             heads=heads,
+            kv_heads=1 if one_group else 0,
             norm=norm,
             norm_at="post" if post and norm != "none" else "pre",
+            parallel=parallel and not (post and norm != "none"),
             **fields,
         ),
         heads=st.integers(1, 3),
@@ -39,7 +46,12 @@ def specs() -> st.SearchStrategy[Decoder]:
         feedforward=st.sampled_from([0, 1, 12]),
         context=st.integers(2, 9),
         positions=st.sampled_from(["learned", "sinusoidal", "rotary", "none"]),
-        activation=st.sampled_from(["relu", "gelu", "gelu-tanh"]),
+        rotary_fraction=st.sampled_from([0.5, 1.0]),
+        attention=st.sampled_from([Full(), Sliding(window=2), Banded(window=2)]),
+        activation=st.sampled_from(["relu", "gelu", "gelu-tanh", "silu"]),
+        gated=st.booleans(),
+        parallel=st.booleans(),
+        one_group=st.booleans(),
         biases=st.booleans(),
         tied=st.booleans(),
         scaled_embeddings=st.booleans(),
@@ -198,3 +210,35 @@ def test_under_recomputation_each_site_is_seen_once_and_the_gradient_is_of_what_
     found = tapped_gradients()
     assert len(calls) == 2
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize("attention", [Full(), Sliding(window=2)], ids=["full", "sliding"])
+def test_documents_kept_apart_are_read_as_if_alone(positions: str, attention: Attention) -> None:
+    spec = Decoder(width=16, heads=2, context=8, positions=positions, attention=attention)  # type: ignore[arg-type]
+    model, tokens = lively(spec).eval(), tokens_for(spec)
+    documents = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2]).expand(B, 8)
+    places = torch.tensor([0, 1, 2, 0, 1, 2, 3, 0]).expand(B, 8)
+    whole = model(tokens, documents=documents, positions=places)
+    for a, b in ((0, 3), (3, 7), (7, 8)):
+        torch.testing.assert_close(whole[:, a:b], model(tokens[:, a:b]), rtol=1e-4, atol=1e-5)
+    going_on = model(tokens, documents=documents)
+    same = torch.allclose(going_on, whole, rtol=1e-4, atol=1e-5)
+    assert same == (positions == "rotary"), "rotary positions see distances alone"
+
+
+def test_keeping_documents_apart_costs_nothing_where_it_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks: list[Tensor | None] = []
+    fused = multi_head.fused_attention
+
+    def spy(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *rest: object) -> Tensor:
+        masks.append(mask)
+        return fused(q, k, v, mask, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(multi_head, "fused_attention", spy)
+    model = Decoder(width=16, heads=2, context=8).build(V)
+    tokens = tokens_for(model.spec)
+    model(tokens)
+    assert masks == [None, None], "the kernel's own causal path, without a mask"
+    model(tokens, documents=torch.zeros_like(tokens))
+    assert [mask.shape for mask in masks[2:] if mask is not None] == [(B, 1, 8, 8)] * 2

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from etude.nn.dot_product import attention_pattern, attention_scores, causal_mask, scaled_dot_product
+from etude.nn.dot_product import attention_pattern, attention_scores, causal_mask, fused_attention, scaled_dot_product
 
 PRECISION = [(torch.float32, 1e-5), (torch.float64, 1e-12)]
 
@@ -36,3 +36,25 @@ def test_a_pattern_is_a_mean_over_what_is_seen() -> None:
     assert not pattern[:, ~mask].any()
     alike = attention_pattern(torch.zeros(1, 6, 6), mask)
     torch.testing.assert_close(alike[0, 3], torch.tensor([0.25, 0.25, 0.25, 0.25, 0, 0]))
+
+
+@pytest.mark.parametrize("way", ["by its pattern", "by the kernel"])
+@pytest.mark.parametrize("masked", ["causal", "a mask", "not at all"])
+def test_bf16_on_a_cpu_is_as_near_to_the_truth_as_its_rounding(
+    way: str, masked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etude.nn.dot_product.SHORT", 1 << 30 if way == "by its pattern" else 0)
+    texts = [torch.randn(2, 3, 11, 16, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    mask = torch.rand(2, 1, 11, 11, generator=torch.Generator().manual_seed(3)) < 0.5
+    mask |= torch.eye(11, dtype=torch.bool)
+    given = {"causal": {"causal": True}, "a mask": {"mask": mask}, "not at all": {}}[masked]
+    q, k, v = (x.bfloat16().requires_grad_() for x in texts)
+    exact = [x.detach().double().requires_grad_() for x in (q, k, v)]
+    found, truth = fused_attention(q, k, v, **given), fused_attention(*exact, **given)
+    assert found.dtype is torch.bfloat16
+    torch.testing.assert_close(found.double(), truth, rtol=0.02, atol=0.02)
+    found.float().square().sum().backward()
+    truth.square().sum().backward()
+    for ours, theirs in zip((q, k, v), exact, strict=True):
+        assert ours.grad is not None and theirs.grad is not None
+        assert (ours.grad.double() - theirs.grad).norm() < 0.02 * theirs.grad.norm()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from etude.core.errors import UsageError
 from etude.report.blocks import Chart, Link, RunRef, Value, text
-from etude.report.charts import Axis, Rule, bars, lines, scatter
+from etude.report.charts import Axis, Rule, bars, lines, parallel, scatter
 from etude.report.draw import png, svg
 
 ROWS = [
@@ -111,3 +111,54 @@ def test_any_column_and_series_name_is_data_only(series, x, y):
 def test_a_chart_with_a_column_called_url_is_data():
     Chart({"data": {"values": [{"url": "https://example.org"}]}, "mark": "point"}, text(Value(1)), "alt")
     Link("paper", "https://example.org")
+
+
+SETTINGS = [
+    {"rate": 10.0**-n, "layers": n, "kind": kind, "loss": n + len(kind), "is": standing, "runs": (f"a-{n}", f"b-{n}")}
+    for n, kind, standing in ((1, "plain", "worse"), (2, "gated", "alike"), (3, "plain", "best"))
+]
+SCALES = [Axis("rate", "rate", log=True), Axis("layers", "layers"), Axis("kind", "kind"), Axis("loss", "loss (nats)")]
+
+
+def crossings(spec: Any) -> list[dict[str, Any]]:
+    """Return the places where lines cross scales, wherever altair put its rows."""
+    held = [*spec.get("datasets", {}).values(), spec.get("data", {}).get("values", [])]
+    held += [layer.get("data", {}).get("values", []) for layer in spec["layer"]]
+    return next(rows for rows in held if rows and "line" in rows[0])
+
+
+def test_parallel_coordinates_put_each_value_on_its_own_scale():
+    chart = parallel(SETTINGS, SCALES, caption="c", colour="is", colour_title="is", runs="runs")
+    marks = crossings(chart.spec)
+    at = {(mark["line"], mark["axis"]): mark["at"] for mark in marks}
+    assert [at[n, "rate"] for n in range(3)] == pytest.approx([1, 0.5, 0])  # in the logarithm
+    assert [at[n, "layers"] for n in range(3)] == pytest.approx([0, 0.5, 1])
+    assert [at[n, "kind"] for n in range(3)] == [1, 0, 1]  # words stand evenly, the first on top
+    assert {mark["row"] for mark in marks if mark["line"] == 0} == {
+        "rate = 0.1, layers = 1, kind = plain, loss (nats) = 6"
+    }
+    assert chart.alt == "Parallel coordinates: a line for each of 3 rows across rate, layers, kind, loss (nats)."
+    assert chart.runs == ("a-1", "b-1", "a-2", "b-2", "a-3", "b-3")
+    assert chart.data is not None and chart.data.rows[0] == (0.1, 1, "plain", 6, "worse", RunRef("a-1"))
+    drawn = svg(chart)
+    assert drawn.startswith("<svg") and "gated" in drawn and "0.001" in drawn and "best" in drawn
+
+
+def test_parallel_coordinates_of_one_row_or_of_equal_values_are_drawn():
+    for rows in (SETTINGS[:1], [{**row, "rate": 0.5, "loss": 2} for row in SETTINGS]):
+        chart = parallel(rows, SCALES, caption="c")
+        assert svg(chart).startswith("<svg") and all(0 <= mark["at"] <= 1 for mark in crossings(chart.spec))
+
+
+@pytest.mark.parametrize(
+    ("rows", "axes", "words"),
+    [
+        ([], SCALES, "there is no row"),
+        (SETTINGS, SCALES[:1], "need two axes or more"),
+        (SETTINGS, [*SCALES, Axis("los", "l")], "unknown column 'los': did you mean 'loss'"),
+        ([{**SETTINGS[0], "rate": 0.0}], SCALES, "'rate' has values that are not above 0"),
+    ],
+)
+def test_parallel_coordinates_refuse_bad_rows(rows, axes, words):
+    with pytest.raises(UsageError, match=words):
+        parallel(rows, axes, caption="c")

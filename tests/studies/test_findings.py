@@ -15,7 +15,7 @@ from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.evals.recipes import Heads
 from etude.evals.statistics import paired
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 from etude.report.blocks import Finding, Value
 from etude.studies.progress_report import ProgressReport
 from etude.studies.sections.findings import findings, kept_at, pairs_of_methods, plain

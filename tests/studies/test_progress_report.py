@@ -22,7 +22,7 @@ from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.evals.recipes import Heads
 from etude.interp.recipes import Patterns
-from etude.models.decoder import Decoder
+from etude.models.architectures.decoder import Decoder
 from etude.studies.progress_report import ProgressReport
 from etude.text.corpora.fable import Fable
 from etude.text.corpora.files import Files

@@ -31,7 +31,7 @@ def test_a_text_stands_between_its_frame(stored: Stored) -> None:
     assert batch.inputs.tolist() == [short, long, short]
     assert batch.given["present"].tolist() == [[True] * 4 + [False] * 2, [True] * 6, [True] * 4 + [False] * 2]
     assert batch.targets.tolist() == [1, 0, 1] and batch.targets.dtype == batch.inputs.dtype == np.int64
-    assert (len(texts), texts.context, texts.vocabulary) == (2, 6, 261)
+    assert (len(texts), texts.context, texts.vocabulary, texts.cut) == (2, 6, 261, 1)
 
 
 def test_the_separator_stands_in_where_a_tokenizer_has_no_frame(stored: Stored) -> None:

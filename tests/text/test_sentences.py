@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_b_follows_or_is_of_another_document(stored: Stored, context: int) -> No
         batch = segments.batch(indices, draw)
         assert batch.inputs.shape == (len(segments), context) and (batch.targets == IGNORE).all()
         for row in indices:
-            a, b = halves(batch, row)
+            a, b = halves(batch, int(row))
             assert a and b and consecutive(a) and consecutive(b)
             goes_on = a[-1] // 20 == b[0] // 20
             assert goes_on == (batch.given["follows"][row] == 0)
@@ -70,7 +71,8 @@ def test_half_of_the_draws_follow_and_lengths_do_not_tell(stored: Stored) -> Non
     second = np.concatenate([batch.given["segments"].sum(1) for batch in batches])
     for told in (lengths, second):
         table = np.stack([np.bincount(told[follows == kind], minlength=17) for kind in (0, 1)])
-        assert stats.chi2_contingency(table[:, table.sum(0) > 10]).pvalue > 1e-3
+        found: Any = stats.chi2_contingency(table[:, table.sum(0) > 10])
+        assert found.pvalue > 1e-3
 
 
 def test_other_documents_are_drawn_evenly(stored: Stored) -> None:

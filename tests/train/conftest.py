@@ -13,9 +13,13 @@ import pytest
 from etude.core.lab import Lab
 from etude.core.run import Run
 from etude.models.architectures.decoder import Decoder
+from etude.models.architectures.encoder import Encoder
+from etude.text.corpora.brackets import Brackets
 from etude.text.corpora.fable import Fable
+from etude.text.corpora.mix import Mix, Part
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.byte import Byte
+from etude.train.objectives.classification import Classification
 from etude.train.recipes import Train
 from etude.train.schedule import Schedule
 
@@ -66,3 +70,15 @@ def _choices_of_the_loop() -> dict[str, Any]:
 
     assert advance.__kwdefaults__ is not None
     return advance.__kwdefaults__
+
+
+@pytest.fixture(scope="session")
+def labelled() -> Train:
+    """A classifier of texts made from words of two kinds."""
+    parts = (Part(Fable(stories=60)), Part(Brackets(problems=400)))
+    return dataclasses.replace(
+        TINY,
+        data=Tokens(Mix(parts=parts), Byte(specials=("mask", "first", "separator", "pad"))),
+        model=Encoder(layers=1, width=16, heads=2, feedforward=32, context=16, classes=2),
+        objective=Classification(),
+    )

@@ -30,6 +30,8 @@ from etude.text.recipes import Tokens
 from etude.text.tokenizers.bpe import BytePair
 from etude.text.tokenizers.byte import Byte
 from etude.train.checkpoint import saved_steps
+from etude.train.objectives.next_token import NextToken
+from etude.train.optimisers.muon import Muon
 from etude.train.recipes import Train
 from etude.train.schedule import Schedule
 from etude.train.trainer import Trainer
@@ -61,6 +63,11 @@ CASES: dict[str, dict[str, Any]] = {
     "noam": {"schedule": Schedule("noam", peak=0.5, warmup=5)},
     "bf16": {"precision": "bf16"},
     "recompute": {"recompute": "yes", "model": {"dropout": 0.2}},
+    "average": {"average": 0.8, "model": {"dropout": 0.1}},
+    "patience": {"patience": 9, "average": 0.5},
+    "apart": {"objective": NextToken(apart=True, restart=True)},
+    "muon": {"optimiser": Muon()},
+    "chunked": {"chunked": "yes", "accumulate": 2},
     "second-epoch": {"batch": 120, "steps": 24},
     "attention-only": {"model": {"feedforward": 0, "tied": True, "positions": "rotary", "norm": "rms"}},
 }

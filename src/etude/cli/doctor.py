@@ -104,6 +104,11 @@ def _torch() -> Iterator[Check]:
     fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else multiplies_bf16()
     remedy = "" if fast else "precision fp32 is quicker here"
     yield Check("bf16", "ok" if fast else "optional", "in hardware" if fast else "only emulated", remedy)
+    from etude.nn.peak import peak_flops
+
+    device, precision = "cuda" if torch.cuda.is_available() else "cpu", "bf16" if fast else "fp32"
+    peak = peak_flops(torch.device(device), precision) / 1e9
+    yield Check("peak", "ok", f"{peak:,.0f} GFLOP/s of matrix products, {precision} on {device}")
 
 
 def _hardware() -> Iterator[Check]:

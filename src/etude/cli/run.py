@@ -90,6 +90,8 @@ def _tracking(lab: Lab, track: str) -> Beside:
 def _print(made: Run) -> None:
     for line in result_lines(made.result, made.id):
         say(line)
+    if "mfu" in (timing := made.result.get("timing", {})):
+        say(f"{timing['mfu']:.0%} of the {timing['peak_flops'] / 1e9:,.0f} GFLOP/s that matrix products reach here (MFU)")
     say(near(made.path / PAGE if PAGE in made.files else made.path))
 
 

@@ -32,7 +32,7 @@ class Kept:
         self.window = min(window, most)
         self.most = self.window + SLACK if self.window else most
         self.start = self.end = 0
-        self.keys = self.values = torch.empty(0)
+        self.keys = self.values = torch.empty(0, 0)
 
     def extend(self, k: Tensor, v: Tensor) -> KeysValues:
         """Keep the keys and values of new positions [B T G K], and return all that these may see [B S G K]."""
@@ -68,7 +68,8 @@ class Kept:
 
     def _make_room(self, new: int, like: Tensor) -> None:
         kept = self.end - self.start
-        places = min(max(FIRST, 2 * (kept + new)), max(self.most, kept + new))
+        wanted = max(FIRST, kept + new, 2 * self.keys.shape[1])
+        places = min(wanted, max(self.most, kept + new))
         if self.end:
             like = self.keys
         keys, values = _room(like, places), _room(like, places)

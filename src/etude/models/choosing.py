@@ -72,7 +72,7 @@ def choose(
         scores = less_repetition(scores, held, sampling.repetition_penalty)
     if chances is None:
         return scores.argmax(dim=-1)
-    scores = scores / sampling.temperature
+    scores = (scores - scores.amax(dim=-1, keepdim=True)) / sampling.temperature  # so that none overflows
     if sampling.top_k:
         scores = top_k(scores, sampling.top_k)
     if sampling.top_p < 1:

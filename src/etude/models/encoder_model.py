@@ -29,7 +29,7 @@ class Dense(nn.Module):
         self.W_dense, self.b_dense = weight(width, width), bias(True, width)
         self.activation = torch.tanh if activation == "tanh" else ACTIVATIONS[activation]
         self.norm = norm
-        self.out = Tap("B T D" if norm is not None else "B D", D=width)
+        self.out = Tap("B D" if activation == "tanh" else "B T D", D=width)
 
     def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
         x = self.activation(linear(x, self.W_dense, self.b_dense))

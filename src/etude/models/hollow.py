@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from etude.models.architectures.base import Architecture
 from etude.models.transformer import Transformer
@@ -18,23 +17,28 @@ def hollow(spec: Architecture, vocabulary: int) -> Transformer:
 
     `load_state_dict(..., assign=True)` puts tensors in the parameters' places.
     """
-    with _parameters_on_meta():
+    with _NoRoom():
+        model = spec.module(vocabulary)
+    if any(buffer.is_meta for buffer in model.buffers()):  # one that is made as weights are
         return spec.module(vocabulary)
-
-
-@contextmanager
-def _parameters_on_meta() -> Iterator[None]:
-    def to_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
-        return None if parameter is None else nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
-
-    handle = register_module_parameter_registration_hook(to_meta)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return model
 
 
 def materialised(model: Transformer, weights: dict[str, torch.Tensor]) -> Transformer:
     """Return a hollow model with its weights put in their places, in evaluation mode. Every one has to be there."""
     model.load_state_dict(weights, assign=True)
     return model.eval()
+
+
+class _NoRoom(TorchFunctionMode):
+    """Where this is entered, zeros and ones, which weights are before they are set, have a shape and no numbers. The
+    meta device for everything would take the buffers along, and making weights to drop them again leaves the
+    allocator with pages that it does not give back."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if function in (torch.zeros, torch.ones):
+            given["device"] = "meta"
+        return function(*args, **given)

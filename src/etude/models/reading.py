@@ -22,28 +22,39 @@ class Reader:
     Args:
         model: from tokens to scores.
         context: positions that it can read.
+        vocabulary: tokens that there are; a model may have more, in an embedding that was padded.
         device: where it is.
         sources: what an encoder-decoder reads.
     """
 
     def __init__(
-        self, model: Scored, context: int, device: torch.device, sources: Sequence[Sequence[int]] | None = None
+        self,
+        model: Scored,
+        context: int,
+        vocabulary: int,
+        device: torch.device,
+        sources: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        self.model, self.context, self.device = model, context, device
+        self.model, self.context, self.vocabulary, self.device = model, context, vocabulary, device
         self._cache = Cache(context)
         self._tokens = self._present = torch.empty(0)
         self._padded = False
-        self._source = None if sources is None else self._side_by_side(sources, left=False)
+        self._source = self._source_present = None
+        if sources is not None:
+            self._source, there = self._side_by_side(sources, left=False)
+            self._source_present = None if bool(there.all()) else there
 
     @property
     def length(self) -> int:
         """Positions that are taken, padding among them."""
         return self._cache.length
 
+    @torch.inference_mode()
     def begin(self, texts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
         """Read texts, none of them empty, and return the scores of what follows each."""
         return self._read(*self._side_by_side(texts, left=True))
 
+    @torch.inference_mode()
     def go_on(self, tokens: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
         """Read one more token of each text and return the scores of what follows.
 
@@ -64,14 +75,15 @@ class Reader:
             self._places = self._places + 1
         return self._scores(tokens[:, None], **given)
 
+    @torch.inference_mode()
     def select(self, rows: Int[Tensor, " N"], sources: bool = True) -> None:
         """Go on with these texts alone, in this order; see `Cache.select`."""
         self._cache.select(rows, sources)
         self._tokens, self._present = self._tokens[rows], self._present[rows]
         if self._padded:
             self._places = self._places[rows]
-        if self._source is not None and sources:
-            self._source = self._source[0][rows], self._source[1][rows]
+        if self._source_present is not None and sources:
+            self._source_present = self._source_present[rows]
 
     def _read(self, tokens: Tensor, present: Tensor) -> Tensor:
         """Read the beginnings of texts: [B T] tokens and which of them are no padding."""
@@ -86,13 +98,13 @@ class Reader:
             given = {"present": present, "positions": places}
             self._places = places[:, -1] + 1
         if self._source is not None:
-            given["source"] = self._source[0]
+            given["source"] = self._source
         return self._scores(tokens, **given)
 
     def _scores(self, tokens: Tensor, **given: Tensor) -> Tensor:
-        if self._source is not None and not bool(self._source[1].all()):
-            given["source_present"] = self._source[1]
-        return self.model(tokens, past=self._cache, last=1, **given)[:, 0].float()
+        if self._source_present is not None:
+            given["source_present"] = self._source_present
+        return self.model(tokens, past=self._cache, last=1, **given)[:, 0, : self.vocabulary].float()
 
     def _side_by_side(self, texts: Sequence[Sequence[int]], left: bool) -> tuple[Tensor, Tensor]:
         longest = max(map(len, texts))

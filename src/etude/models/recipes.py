@@ -1,4 +1,5 @@
-"""What every recipe of a model has in common, however the model came to be; and the recipe of one brought in."""
+"""What every recipe of a model has in common, however the model came to be; the recipe of one brought in; and that of
+texts that a model writes."""
 
 from __future__ import annotations
 
@@ -8,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self
 
-from etude.core.errors import UsageError
+from etude.core.errors import EtudeError, UsageError
 from etude.core.recipe import Estimate, Recipe
 from etude.core.run import Run
 from etude.core.spec import AUTO, cosmetic
+from etude.models.sampling import Sampling
 from etude.models.sources import Source, fetched_folder, is_hub_name, opened
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.file import File
@@ -101,7 +103,10 @@ class Imported(ModelRecipe, kind="imported", does="etude.models.work:imported"):
         return ()  # the text is for those who look at the model later
 
     def estimate(self) -> Estimate:
-        reading = self.source().reading
+        try:
+            reading = self.source().reading
+        except EtudeError:  # the files may be gone from where a run was made of them
+            return Estimate()
         parameters = reading.spec.parameters(reading.vocabulary)
         return Estimate(parameters, disk_bytes=parameters * (4 if self.dtype in ("fp32", "file") else 2))
 
@@ -120,3 +125,37 @@ def beside(folder: Path, tokenizer: File | Gpt2) -> File | Gpt2:
     if has_two and not (folder / "tokenizer.json").is_file():
         return Gpt2(path=str(folder))
     return replace(tokenizer, path=str(folder))
+
+
+@dataclass(frozen=True)
+class Generate(Recipe, kind="generate", does="etude.models.written:generated"):
+    """Write texts with a model: a decoder continues the prompt, an encoder-decoder writes what follows from it.
+
+    It runs on the CPU, as every instrument does: only a training has a device.
+
+    Attributes:
+        of: the model.
+        prompt: what it goes on from, or reads. Empty, it writes from nothing.
+        texts: how many are written from it, each drawn by itself.
+        sampling: how the next token is chosen.
+        precision: `fp32`; or `bf16`, which is faster with a large model on a processor that multiplies it, and now and
+            then chooses another token.
+        batch: texts that are written at once.
+    """
+
+    of: ModelRecipe
+    prompt: str = ""
+    texts: int = 1
+    sampling: Sampling = field(default_factory=Sampling)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    batch: int = cosmetic(16)
+
+    def check(self) -> None:
+        for name in ("texts", "batch"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} = {getattr(self, name)} is too small: it is 1 or more")
+        if self.texts > 1 and self.sampling.greedy:
+            raise UsageError(f"texts = {self.texts} would be the same: set sampling.temperature above 0, or texts to 1")
+        wrong = next((c for c in self.prompt if "\ud800" <= c <= "\udfff"), None)
+        if wrong is not None:  # what a shell hands over for a byte that it cannot read
+            raise UsageError(f"the prompt has {wrong!r}, which is not UTF-8; give --prompt in UTF-8")

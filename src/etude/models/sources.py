@@ -22,9 +22,12 @@ from etude.models.formats.llama2c import Llama2c, layout, read_header
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt")
 CONVERT = (
-    "a pickle can run any code when it is opened, so Etude never opens one: where you trust it, transformers writes"
-    " model.safetensors with AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(OTHER, safe_serialization=True)"
+    "a pickle can run any code when it is opened, so Etude never opens one: where you trust it, transformers makes a"
+    " folder with model.safetensors: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(OTHER)"
 )
+UNSAID = "not said"
+"""The licence of a folder that says none."""
+
 HUB_FILES = ("config.json", "model*.safetensors*", "tokenizer*", "vocab.*", "merges.txt", "special_tokens_map.json",
              "README.md", "LICENSE*")  # fmt: skip
 """What is fetched of a hub repository."""
@@ -267,6 +270,4 @@ def licence_of(folder: Path) -> str:
     for file in sorted(folder.glob("LICENSE*")):
         lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
         return next((line.strip() for line in lines if line.strip()), file.name)
-    return "not said"
-
-
+    return UNSAID

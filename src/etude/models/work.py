@@ -37,7 +37,7 @@ def imported(recipe: Imported, inputs: Mapping[Recipe, Run], run: Draft) -> dict
         "class": (source.config.get("architectures") or [source.format.name])[0],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "vocabulary": reading.vocabulary,
-        "tokens": tokenizer.vocabulary,
+        "tokenizer_vocabulary": tokenizer.vocabulary,
         "context": reading.spec.context,
         "licence": source.licence,
         "architecture": reading.spec.to_json(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,34 +38,47 @@ class Generated:
         return sum(self.log_probabilities)
 
 
+@dataclass(frozen=True)
+class Request:
+    """A text to be written.
+
+    Attributes:
+        number: of the text, which with the seed decides what is drawn for it.
+        before: the tokens that it goes on from.
+        source: what an encoder-decoder reads for it.
+        most: tokens to write at most.
+    """
+
+    number: int
+    before: tuple[int, ...]
+    source: tuple[int, ...] | None
+    most: int
+
+
 class Writing:
     """A text being written.
 
     Args:
-        number: of the text, which with the seed decides what is drawn for it.
-        before: the tokens that it goes on from.
+        request: what is asked for.
         tokenizer: of the model.
-        sampling: how it is continued; `most` stands for its `max_tokens`.
-        most: tokens to write at most.
+        sampling: how it is continued; its `max_tokens` is left to the request.
 
     Attributes:
         ids: the tokens so far.
         stopped: how it ended, or None.
     """
 
-    def __init__(
-        self, number: int, before: Sequence[int], tokenizer: Tokenizer, sampling: Sampling, most: int
-    ) -> None:
-        self.number, self.tokenizer, self.most = number, tokenizer, most
+    def __init__(self, request: Request, tokenizer: Tokenizer, sampling: Sampling) -> None:
+        self.request, self.tokenizer = request, tokenizer
         self.ids: list[int] = []
         self.log_probabilities: list[float] = []
         self.stopped: Ending | None = None
         self._stops = [text.encode() for text in sampling.stop]
         self._longest = max(map(len, self._stops), default=0)
         self._cut: int | None = None
-        self._random = None if sampling.greedy else np.random.PCG64(stream(sampling.seed, "text", number))
+        self._random = None if sampling.greedy else np.random.PCG64(stream(sampling.seed, "text", request.number))
         # How a token reads can depend on the one before it (whether a space parts them), so that one is kept.
-        self._last = [id for id in before[-1:] if id != tokenizer.end]
+        self._last = [id for id in request.before[-1:] if id != tokenizer.end]
         self._skip = len(tokenizer.decode_bytes(self._last))
         self._written = b""
 
@@ -83,7 +95,7 @@ class Writing:
             self.stopped = "end"
         elif self._stops and self._found_stop():
             self.stopped = "stop"
-        elif len(self.ids) >= self.most:
+        elif len(self.ids) >= self.request.most:
             self.stopped = "length"
 
     def written(self) -> bytes:

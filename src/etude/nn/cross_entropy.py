@@ -148,7 +148,9 @@ def _scaled(gradient: Tensor, factor: Tensor, precision: torch.dtype, transposed
     """Return factor times a gradient, in memory of its own that lies as its parameter's does."""
     if transposed:  # before it is widened, so that fewer bytes change places
         return _scaled(gradient.mT.contiguous(), factor, precision, False).mT
-    return torch.empty_like(gradient, dtype=precision).copy_(gradient).mul_(factor)
+    wide = torch.empty_like(gradient, dtype=precision).copy_(gradient)
+    one = factor.device.type == "cpu" and not torch.compiler.is_compiling() and float(factor) == 1.0
+    return wide if one else wide.mul_(factor)  # the backward pass of a sum begins with 1
 
 
 def _plus(total: Tensor | None, a: Tensor, b: Tensor, exact: torch.dtype) -> Tensor:

@@ -13,6 +13,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+SHORT = 512 * 512
+"""Queries times keys up to which, in bf16 on a CPU, making the pattern is faster than not making it."""
+
 
 def attention_scores(
     q: Float[Tensor, "*N T K"], k: Float[Tensor, "*N S K"], scale: float | None = None
@@ -70,9 +73,34 @@ def fused_attention(
     """
     if q.device.type != "cpu" or q.dtype != torch.bfloat16 or not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal, scale=scale)
+    if q.shape[-2] * k.shape[-2] <= SHORT:
+        return _explicit(q, k, v, causal_mask(q.shape[-2]) if causal else mask, dropout, scale)
     with torch.autocast("cpu", enabled=False):
         z = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, dropout, causal, scale=scale)
     return z.to(q.dtype)
+
+
+def _explicit(
+    q: Float[Tensor, "*N T K"],
+    k: Float[Tensor, "*N S K"],
+    v: Float[Tensor, "*N S K"],
+    mask: Bool[Tensor, "*#M #T S"] | None,
+    dropout: float,
+    scale: float | None,
+) -> Float[Tensor, "*N T K"]:
+    """Return attention by way of its pattern, all of it in the precision of the queries.
+
+    The mask is added, as minus infinity, in the product that makes the scores, which is one pass less than filling
+    them.
+    """
+    factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    many, T, S = q.shape[:-2], q.shape[-2], k.shape[-2]
+    hidden = q.new_zeros(1)
+    if mask is not None:
+        hidden = q.new_zeros(mask.shape).masked_fill_(~mask, -math.inf).expand(*many, T, S).reshape(-1, T, S)
+    scores = torch.baddbmm(hidden, q.reshape(-1, *q.shape[-2:]), k.reshape(-1, *k.shape[-2:]).mT, alpha=factor)
+    pattern = F.dropout(scores.softmax(dim=-1), dropout)
+    return (pattern @ v.reshape(-1, *v.shape[-2:])).unflatten(0, many)
 
 
 def causal_mask(length: int, device: torch.device | None = None) -> Bool[Tensor, "T S"]:

@@ -16,7 +16,7 @@ from etude.report.colour import INK
 from etude.report.figures import Chart
 from etude.report.inline import Prose
 
-__all__ = ["Axis", "Row", "Rule", "bars", "lines", "scatter"]
+__all__ = ["Axis", "Row", "Rule", "bars", "lines", "parallel", "scatter"]
 
 
 def lines(
@@ -138,3 +138,31 @@ def bars(
         layers.append(ends.mark_rule(strokeWidth=1.5).properties(name="interval"))
     layers += plot.baselines()
     return plot.chart(layers, "Bar chart", caption, alt, step * len(plot.rows))
+
+
+def parallel(
+    rows: Iterable[Row],
+    axes: Sequence[Axis],
+    *,
+    caption: Prose,
+    colour: str = "",
+    colour_title: str = "",
+    runs: str = "",
+    alt: str = "",
+    height: int = 320,
+) -> Chart:
+    """Return parallel coordinates: an upright scale for each axis, and a line across them for each row.
+
+    Args:
+        rows: the lines, those drawn last above the others. Columns hold numbers, or words, which stand evenly.
+        axes: the scales, from left to right.
+        caption: what the chart shows.
+        colour: column that decides a line's colour, dashes and marks.
+        colour_title: heading of the legend.
+        runs: column that holds the id of the run, or a tuple of ids, that each row comes from.
+        alt: for a person who cannot see it; made from the titles where empty.
+        height: of the plot, in pixels.
+    """
+    from etude.report.parallel import chart
+
+    return chart(rows, axes, caption, colour, colour_title, runs, alt, height)

@@ -62,6 +62,9 @@ class Texts:
         context: length of a sample.
         frame: the ids around a text.
 
+    Attributes:
+        cut: texts that lost their end.
+
     Raises:
         UsageError: there is no room for a token, or a label is none of the classes.
     """
@@ -74,6 +77,7 @@ class Texts:
         _check_labels(store)
         self.store, self.context, self.frame = store, context, frame
         self.vocabulary = store.vocabulary
+        self.cut = int(np.count_nonzero(text_lengths(store) > context - 2))
         self._tokens = np.asarray(store.tokens)
 
     def __len__(self) -> int:

@@ -49,8 +49,8 @@ class Pairs:
         if not len(kept):
             least = int(longest.min()) if len(longest) else 0
             raise UsageError(
-                f"no pair fits a context of {context}: the longer side of the shortest has {least} tokens, its separator"
-                " among them; give a longer context"
+                f"no pair fits a context of {context}: the longer side of the shortest has {least} tokens, with its"
+                " separator; give a longer context"
             )
         self._kept = kept * group
 

@@ -67,7 +67,7 @@ class Turns:
     turn. An exchange that is too long by itself loses its end, and parts in which the model says nothing are left out;
     both are counted.
 
-    Opening reads every dialogue once (some 5 MB a second) and keeps one byte a token.
+    Opening reads every dialogue once (some 3 MB a second) and keeps one byte a token.
 
     Args:
         store: the tokens of whole documents.

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 CHUNK_FROM = 64 << 20
 """Bytes of scores in fp32 from which the chunked loss is chosen: below, the whole is as fast and has fewer parts."""
 
+SHORT = 512
+"""Positions up to which attention makes its pattern in bf16 on a CPU."""
+
 
 def choices(recipe: Train) -> dict[str, Any]:
     """Return a value for each field of a training that is left at auto.
@@ -20,33 +23,57 @@ def choices(recipe: Train) -> dict[str, Any]:
     Nothing here asks PyTorch, and a device is taken at its word: a plan can be made where the device is not.
     """
     chosen: dict[str, Any] = {}
-    if recipe.precision == AUTO:
+    precision = recipe.precision
+    if precision == AUTO:
         native = multiplies_bf16() if recipe.device == "cpu" else recipe.device.startswith("cuda")
-        chosen["precision"] = "bf16" if native else "fp32"
+        precision = chosen["precision"] = "bf16" if native else "fp32"
     if recipe.compiled == AUTO:
         chosen["compiled"] = "yes" if recipe.device.startswith("cuda") else "no"
     if recipe.chunked == AUTO:
         chosen["chunked"] = "yes" if score_bytes(recipe) > CHUNK_FROM else "no"
     if recipe.recompute == AUTO:
         room = memory() if recipe.device == "cpu" else 0
-        chosen["recompute"] = "yes" if room and activation_bytes(recipe) > room / 2 else "no"
+        chosen["recompute"] = "yes" if room and activation_bytes(recipe, precision) > room / 2 else "no"
     return chosen
 
 
 def score_bytes(recipe: Train) -> int:
-    """Return the bytes, in fp32, of the scores of one part of a batch."""
-    scored = recipe.data.tokenizer.expected_vocabulary()
-    return 4 * scored * recipe.context * (recipe.batch // recipe.accumulate)
+    """Return the bytes, in fp32, of the scores of one part of a batch: of every token at each position, or of every
+    class for each text."""
+    samples, classes = recipe.batch // recipe.accumulate, getattr(recipe.model, "classes", 0)
+    if classes:
+        return 4 * classes * samples
+    return 4 * recipe.data.tokenizer.expected_vocabulary() * recipe.context * samples
 
 
-def activation_bytes(recipe: Train) -> int:
-    """Return about how many bytes one part of a batch keeps for its backward pass, without the scores: some 16 numbers
-    of the width for each layer and position (norms, queries, keys, values, what is written), and 3 of the feed-forward
-    width (Korthikanti et al. 2022, section 4.1; the fused kernel does not keep the attention pattern)."""
-    model = recipe.model
-    each = 16 * model.width + 3 * model.feedforward * (2 if model.gated else 1)
-    number = 2 if recipe.precision == "bf16" else 4
-    return number * each * model.layers * recipe.context * (recipe.batch // recipe.accumulate)
+def activation_bytes(recipe: Train, precision: str) -> int:
+    """Return about how many bytes one part of a batch keeps for its backward pass, without the scores.
+
+    Attention keeps the stream that it read, what its norm made of that, queries, keys, values and their mix; the
+    feed-forward network the first two again and its hidden numbers before and after the activation. The stream is fp32
+    in any precision. The pattern is kept where no fused kernel does without it, which is a CPU's matter, see
+    `etude.nn.dot_product.fused_attention`. tests/train/test_choices.py holds this against what PyTorch keeps.
+
+    Args:
+        recipe: the training.
+        precision: of the matrix products, settled.
+    """
+    model, on_cpu, length = recipe.model, recipe.device == "cpu", recipe.context
+    low = 2 if precision == "bf16" else 4
+    short = precision == "bf16" and length <= SHORT
+    inside = low if short or not on_cpu else 4
+    attention = model.width * (4 + low + 4 * inside)
+    hidden = (1 if model.activation == "relu" else 2) + (2 if model.gated else 0)
+    feed_forward = model.width * (low + (0 if model.parallel else 4)) + model.feedforward * hidden * low
+    if model.dropout:
+        attention += model.width * low
+        feed_forward += model.width * low
+    if on_cpu and (short or model.dropout):
+        attention += model.heads * length * inside * (3 if model.dropout else 1)
+    each = attention + (0 if model.attention_only else feed_forward)
+    sides = getattr(model, "encoder_depth", 0)  # an encoder's layers, and the decoder's second attention
+    kept = each * (model.layers + sides) + attention * (model.layers if sides else 0)
+    return kept * length * (recipe.batch // recipe.accumulate)
 
 
 def said(recipe: Train) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from etude.core.errors import UsageError
 from etude.core.recipe import Estimate, Recipe
 from etude.core.run import Run
-from etude.core.spec import cosmetic
+from etude.core.spec import AUTO, Spec, cosmetic
 from etude.models.architectures.base import Architecture
 from etude.models.architectures.decoder import Decoder
 from etude.models.recipes import ModelRecipe
@@ -22,6 +22,12 @@ from etude.train.optimisers.base import Optimiser
 from etude.train.schedule import Schedule
 
 Choice = Literal["yes", "no", "auto"]
+
+_OF_THE_MACHINE = ("precision", "compiled", "chunked", "recompute", "optimiser")
+"""Fields in which an extension that leaves a choice open takes what the training that it extends was done with."""
+
+_FREE = ("steps", "schedule", "start", "extend", "evaluate_every", "evaluate_tokens", "keep_every", "keep_state")
+"""Fields in which an extension may differ: what comes, and what is looked at on the way."""
 
 
 @dataclass(frozen=True)
@@ -119,19 +125,25 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
         start = self.start
         if not isinstance(start, Train) or not start.keep_state:
             raise UsageError("extend goes on with a training that was made with --keep-state: name one with --start")
-        same = {"steps": self.steps, "schedule": self.schedule, "start": start, "extend": True}
-        free = {"keep_every", "evaluate_every", "evaluate_tokens", "keep_state", "device", "spread"}
-        if differing := sorted(
-            f.name
-            for f in fields(self)
-            if f.name not in same | dict.fromkeys(free) and getattr(self, f.name) != getattr(start, f.name)
-        ):
+        names = [f.name for f in fields(self) if f.name not in _FREE and not f.metadata.get("cosmetic")]
+        differing = [name for name in names if not _alike(getattr(self, name), getattr(start, name))]
+        if differing:
+            name = differing[0]
             raise UsageError(
-                f"{differing[0]} = {getattr(self, differing[0])} differs from {getattr(start, differing[0])} in the"
-                " training that is extended: only steps and schedule may"
+                f"{name} = {getattr(self, name)} differs from {getattr(start, name)} in the training that is extended:"
+                " only steps and schedule may"
             )
         if self.steps < start.steps:
             raise UsageError(f"steps = {self.steps} is less than the {start.steps} that the extended training took")
+
+    def resolve(self) -> Self:
+        settled = self
+        if self.extend and isinstance(self.start, Train):
+            start = self.start.resolve()
+            chosen = {name: getattr(start, name) for name in _OF_THE_MACHINE}
+            agreed = {name: its for name, its in chosen.items() if _alike(getattr(self, name), its)}
+            settled = replace(self, start=start, **agreed)
+        return super(Train, settled).resolve()
 
     def settle(self) -> Self:
         chosen = choices(self)
@@ -171,9 +183,20 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
         return Estimate(parameters, done, disk_bytes=4 * parameters * (9 + kept))
 
 
+def _alike(a: Any, b: Any) -> bool:
+    """Return whether two values decide the same outcome, as far as they are decided: what is left to the machine may
+    become the other, and what is cosmetic does not count."""
+    if isinstance(a, Spec) and type(a) is type(b):
+        return all(_alike(getattr(a, f.name), getattr(b, f.name)) for f in fields(a) if not f.metadata.get("cosmetic"))
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_alike, a, b))
+    return a == b or AUTO in (a, b)
+
+
 @dataclass(frozen=True)
 class At(ModelRecipe, kind="at", does="etude.train.work:at"):
-    """A trained model as it was at a step that its run kept. Step 0 is the model before training.
+    """A trained model as it was at a step that its run kept. Step 0 is the model before training; of an extension, the
+    model that is extended.
 
     Attributes:
         of: the training.
@@ -190,6 +213,11 @@ class At(ModelRecipe, kind="at", does="etude.train.work:at"):
         if self.step not in (0, self.of.steps) and (every == 0 or self.step % every):
             kept = f"steps 0 and {self.of.steps}" + (f", and every {every} between" if every else "")
             raise UsageError(f"step {self.step} is not kept: this training keeps {kept}; see --of.keep-every")
+        start = self.of.start
+        if self.of.extend and isinstance(start, Train) and not start.patience and 0 < self.step < start.steps:
+            raise UsageError(
+                f"step {self.step} was taken before step {start.steps}, by the training that is extended: ask it"
+            )
 
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
         needed: list[Recipe] = [self.of, self.of.data]

@@ -6,6 +6,7 @@ those of one process, so a training goes on with any number of processes, and no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -18,11 +19,14 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
 from etude.models.transformer import Transformer
 from etude.nn.block import Block
 from etude.train.checkpoint import State
+
+ENTRANCES = ("hidden", "stream", "encode")
+"""Methods of models, beside `forward`, that losses call by themselves: the weights have to be gathered for them too."""
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
@@ -33,17 +37,59 @@ def shard(model: Transformer, device: torch.device, size: int) -> Transformer:
     for block in [module for module in model.modules() if isinstance(module, Block)]:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    register_fsdp_forward_method(model, "hidden")  # the chunked loss calls it by itself
+    _gather_at_entrances(model)
     return model
+
+
+def _gather_at_entrances(model: Transformer) -> None:
+    """Gather the weights outside the blocks wherever a model is entered, once: one entrance calls another, and FSDP
+    would take the end of the inner for the end of all."""
+    inside = False
+
+    def enter(*args: Any) -> None:
+        nonlocal inside
+        inside = True
+
+    def leave(*args: Any) -> None:
+        nonlocal inside
+        inside = False
+
+    def entrance(plain: Callable[..., Any], gathering: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if inside:
+                return plain(*args, **kwargs)
+            enter()
+            try:
+                return gathering(*args, **kwargs)
+            finally:
+                leave()
+
+        return call
+
+    for name in ENTRANCES:
+        if hasattr(model, name):
+            plain = getattr(model, name)
+            register_fsdp_forward_method(model, name)
+            setattr(model, name, entrance(plain, getattr(model, name)))
+    model.register_forward_pre_hook(enter)
+    model.register_forward_hook(leave, always_call=True)
+
+
+def let_go(model: Transformer) -> None:
+    """Go back to the divided weights where an evaluation has left some gathered: those are copies, and what is done to
+    them, or to the divided ones, the other would not have. After a backward pass FSDP does it by itself."""
+    cast(FSDPModule, model).reshard()
 
 
 def whole_weights(model: Transformer) -> dict[str, Tensor]:
     """Return, in the first process, a divided model's weights; every process has to ask."""
+    let_go(model)
     return cast(dict[str, Tensor], get_model_state_dict(model, options=_WHOLE))
 
 
 def put_weights(weights: dict[str, Tensor], model: Transformer) -> None:
     """Put undivided weights into a divided model, each process its part."""
+    let_go(model)
     set_model_state_dict(model, dict(weights), options=StateDictOptions(full_state_dict=True))
 
 

@@ -13,6 +13,9 @@ from etude.text.tokenizers.live import Tokenizer
 HEADS = ("unembed", "b_U", "pool", "transform", "follows")
 """Parts that belong to what a model is asked, and may differ between the two."""
 
+PROBE = "The miller's daughter counted 12 of 345 geese, größer als 67 (or so): def f(x):\n    return x + 1\n"
+"""Two tokenizers that make the same tokens of it are taken to be the same."""
+
 
 @torch.no_grad()
 def begun(model: Transformer, source: Run, tokenizer: Tokenizer) -> list[str]:
@@ -21,10 +24,11 @@ def begun(model: Transformer, source: Run, tokenizer: Tokenizer) -> list[str]:
     Args:
         model: just built.
         source: a run that holds a model.
-        tokenizer: what the model will read with; the other's has to have as many tokens.
+        tokenizer: what the model will read with; the other's has to make the same tokens.
 
     Raises:
-        UsageError: the two have no common trunk: a weight outside the head is missing or of another shape.
+        UsageError: the tokenizers differ, or the two models have no common trunk: outside the head, a weight is missing
+            on either side or of another shape.
     """
     other, theirs = load(source)
     if theirs.vocabulary != tokenizer.vocabulary:
@@ -32,8 +36,17 @@ def begun(model: Transformer, source: Run, tokenizer: Tokenizer) -> list[str]:
             f"{source.id} has a vocabulary of {theirs.vocabulary} and the data of {tokenizer.vocabulary}: make the data"
             " with its tokenizer"
         )
-    held, kept = other.state_dict(), []
-    for name, weight in model.state_dict().items():
+    if theirs.encode(PROBE) != tokenizer.encode(PROBE):
+        raise UsageError(
+            f"{source.id} reads with another tokenizer of as many tokens, so that no token would mean what it did: make"
+            " the data with its tokenizer"
+        )
+    held, own, kept = other.state_dict(), model.state_dict(), []
+    if extra := [name for name in held if name not in own and name.partition(".")[0] not in HEADS]:
+        raise UsageError(
+            f"{source.id} does not fit the model, which has no {extra[0]} ({list(held[extra[0]].shape)} there)"
+        )
+    for name, weight in own.items():
         found = held.get(name)
         if found is not None and found.shape == weight.shape:
             weight.copy_(found)

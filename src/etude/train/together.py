@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from etude.core.errors import EtudeError, UsageError
 from etude.core.run import Draft
@@ -62,7 +65,7 @@ class Together:
         return [total > 0 for total in self.sums(*map(float, flags))]
 
     def wait(self) -> None:
-        """Return when every process is here. (A barrier of NCCL would want a GPU for it.)"""
+        """Return when every process is here. A barrier of NCCL would want a GPU for it."""
         self.sums(0.0)
 
     def firsts(self, value: Any) -> Any:
@@ -102,8 +105,8 @@ class Together:
         theirs = self.firsts(taken)
         if theirs != taken:
             raise EtudeError(
-                f"rank {self.rank} found a checkpoint of step {taken} and rank 0 of step {theirs}: their folders of runs"
-                " are not the same, or one shows late what is in it; run the same command again"
+                f"rank {self.rank} found a checkpoint of step {taken} and rank 0 of step {theirs}: their folders of"
+                " runs are not the same, or one shows late what is in it; run the same command again"
             )
 
     def check_same(self, run_ids: Sequence[str]) -> None:
@@ -137,7 +140,7 @@ def together(run: Draft, device: str) -> Iterator[Together]:
     if kind not in BACKENDS:
         raise UsageError(f"device {device!r} is not for several ranks: they train on {' or '.join(BACKENDS)}")
     try:
-        dist.init_process_group(BACKENDS[kind], timeout=SILENCE)
+        _meet(BACKENDS[kind], run.recipe.id, here)
         joined = Together(here)
         joined.check_same([run.recipe.id])
         yield joined
@@ -152,6 +155,17 @@ def together(run: Draft, device: str) -> Iterator[Together]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _meet(backend: str, run_id: str, here: World) -> None:
+    """Make the process group of a run. Each has a corner of the store to itself: gloo would else find the addresses of
+    the group before it there, and wait for ever. The store counts them, so a run may be begun twice in one start."""
+    store, _, _ = next(rendezvous("env://", timeout=SILENCE))
+    number = store.add(f"etude-{here.rank}", 1)
+    corner = PrefixStore(f"etude-{number}-{run_id}", store)
+    shown = sys.excepthook
+    dist.init_process_group(backend, store=corner, rank=here.rank, world_size=here.size, timeout=SILENCE)
+    sys.excepthook = shown  # else every group puts another "[rank0]: " before each line of a traceback
 
 
 def lost(error: RuntimeError) -> bool:

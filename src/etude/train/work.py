@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from etude.models.load import load
 from etude.models.saved import SHAPE, WEIGHTS, load_model, save_model
 from etude.models.transformer import Transformer
 from etude.nn.precision import device_named
-from etude.text.batches import Examples
+from etude.text.batches import Examples, Openings, Windows
+from etude.text.corpora.mix import Mix
 from etude.text.data import TextData
+from etude.text.parts import Parts
 from etude.train.checkpoint import load_state, save_state
 from etude.train.choices import said
 from etude.train.loop import advance
@@ -28,6 +32,7 @@ from etude.train.recipes import At, Train
 from etude.train.start import begun
 from etude.train.together import Together, together
 from etude.train.trainer import Trainer
+from etude.train.utilisation import utilisation
 
 STATE = "state"
 """Folder, in a training's run, of the state that it can be extended from."""
@@ -60,20 +65,26 @@ def _train(recipe: Train, inputs: Mapping[Recipe, Run], run: Draft, others: Toge
     def keep(taken: int) -> None:
         trainer.save(kept_folder(run.path, taken, make=True))
 
-    taken = advance(
-        trainer,
-        run,
-        steps=recipe.steps,
-        log_every=recipe.log_every,
-        evaluate=evaluate,
-        evaluate_every=recipe.evaluate_every,
-        keep=keep,
-        keep_every=recipe.keep_every,
-        enough=best.enough if recipe.patience else None,
-        begin=_begin(recipe, inputs),
-        per_step=recipe.batch * examples.context,
-        others=others,
-    )
+    with closing(trainer):
+        taken = advance(
+            trainer,
+            run,
+            steps=recipe.steps,
+            log_every=recipe.log_every,
+            evaluate=evaluate,
+            evaluate_every=recipe.evaluate_every,
+            keep=keep,
+            keep_every=recipe.keep_every,
+            enough=best.enough if recipe.patience else None,
+            begin=_begin(recipe, inputs),
+            per_step=recipe.batch * examples.context,
+            others=others,
+        )
+    if recipe.keep_state:  # before the best weights take the place of the last ones
+        state = trainer.state()  # all processes have to ask
+        if others.first:
+            (run.path / STATE).mkdir(exist_ok=True)
+            save_state(run.path / STATE, taken, state)
     if recipe.patience:
         best.give(trainer)
         held_out.latest = None
@@ -81,23 +92,22 @@ def _train(recipe: Train, inputs: Mapping[Recipe, Run], run: Draft, others: Toge
     trainer.save(run.path)
     data.tokenizer.save(run.path)
     run.save("validation.safetensors", final.arrays())
-    if recipe.keep_state:
-        state = trainer.state()  # all processes have to ask
-        if others.first:
-            (run.path / STATE).mkdir(exist_ok=True)
-            save_state(run.path / STATE, taken, state)
     parameters = sum(p.numel() for p in model.parameters())
     tokens = taken * recipe.batch * examples.context
+    flops = 3.0 * forward * tokens
+    seconds = {"training_seconds": round(time.monotonic() - began, 2)}
+    speed = utilisation(run.rows(), forward, flops, trainer.device, recipe.precision, others.size)
     return {
         "steps": taken,
+        **({"best_step": best.step} if recipe.patience else {}),
         "tokens": tokens,
         "parameters": parameters,
-        "flops": 3.0 * forward * tokens,
+        "flops": flops,
         "flops_6nd": 6.0 * parameters * tokens,
         "epochs": taken * recipe.batch / len(examples),
         "validation": held_out.summary(final),
         "untrained": held_out.summary(untrained),
-        "timing": {"training_seconds": round(time.monotonic() - began, 2)},
+        "timing": {**seconds, **speed},
     }
 
 
@@ -105,6 +115,7 @@ class Held:
     """The samples that a training is scored on, and its last scores.
 
     Attributes:
+        parts: tells the parts of a mix apart, where the text is one and is predicted token by token.
         latest: the scores that were made last.
     """
 
@@ -113,6 +124,8 @@ class Held:
         self.windows = chosen_windows(self.examples, recipe.evaluate_tokens)
         self.precision = recipe.precision
         self.tokens_per_byte = data.tokens_per_byte("valid") if recipe.objective.per_byte else None
+        mixed = isinstance(recipe.data.corpus, Mix) and isinstance(self.examples, Windows | Openings)
+        self.parts = Parts(self.examples) if mixed else None
         self.others = others
         self.latest: Scores | None = None
 
@@ -121,19 +134,23 @@ class Held:
         twice where they do not divide, because a model that is divided among them is read by all at once."""
         n, size = len(self.windows), self.others.size
         asked = np.resize(self.windows, -(-n // size) * size)[self.others.rank :: size]
-        found = self.others.gathered(score(model, self.examples, asked, precision=self.precision).arrays())
-        return Scores(**{name: np.stack([f[name] for f in found], 1).reshape(-1)[:n] for name in found[0]})
+        mine = score(model, self.examples, asked, precision=self.precision, parts=self.parts)
+        found = self.others.gathered(mine.arrays())
+        turns = {name: np.stack([theirs[name] for theirs in found], 1) for name in found[0]}
+        return Scores(**{name: array.reshape(-1, *array.shape[2:])[:n] for name, array in turns.items()})
 
     def summary(self, scores: Scores) -> dict[str, Any]:
         """Return scores as a result has them."""
-        return scores.summary(self.tokens_per_byte)
+        return scores.summary(self.tokens_per_byte, self.parts.names if self.parts else ())
 
     def row(self, model: Transformer) -> dict[str, Any]:
         """Return what a row of the record says of a model."""
         self.latest = self.score(model)
         summary = self.summary(self.latest)
         row = {"val_loss": summary["loss"]["mean"], "val_accuracy": summary["accuracy"]["mean"]}
-        return row | ({"bits_per_byte": summary["bits_per_byte"]["mean"]} if self.tokens_per_byte else {})
+        row |= {"bits_per_byte": summary["bits_per_byte"]["mean"]} if self.tokens_per_byte else {}
+        parts = {f"val_loss_{name}": part["loss"] for name, part in summary.get("parts", {}).items()}
+        return row | {name: loss["mean"] for name, loss in parts.items() if loss}
 
 
 class Best:
@@ -157,8 +174,13 @@ class Best:
         losses = [row["val_loss"] for row in rows if "val_loss" in row]
         return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= self.patience
 
+    @property
+    def step(self) -> int:
+        """The step whose weights are given: that of the first row with the least loss."""
+        return min((row for row in self.run.rows() if "val_loss" in row), key=lambda row: row["val_loss"])["step"]
+
     def give(self, trainer: Trainer) -> None:
-        """Put the kept weights into a trainer's model. The loop has waited for the first process to have written them."""
+        """Put the kept weights into a trainer's model. The loop has waited until the first process had written them."""
         trainer.put(load_file(self.folder / WEIGHTS))
 
 
@@ -195,8 +217,8 @@ def at(recipe: At, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
     """Bring back the model of a step, as a run of its own."""
     trained, data = inputs[recipe.of], TextData.open(inputs[recipe.of.data])
     if recipe.step == 0:
-        model = new_model(recipe.of, data, inputs)
-    elif recipe.step == recipe.of.steps:
+        model = new_model(replace(recipe.of, device="cpu"), data, inputs)
+    elif recipe.step == trained.result.get("best_step", recipe.of.steps):
         model, _ = load(trained)
     else:
         model = load_model(_kept(recipe, trained))
@@ -207,8 +229,11 @@ def at(recipe: At, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
 
 def _kept(recipe: At, trained: Run) -> Path:
     """Return the folder of a step that a training kept, its files checked."""
-    folder = kept_folder(Path(), recipe.step)
-    if recipe.step > trained.result["steps"]:
-        raise UsageError(f"the training stopped early, at step {trained.result['steps']}, before {recipe.step}")
+    folder, result = kept_folder(Path(), recipe.step), trained.result
+    if recipe.step > result["steps"]:
+        raise UsageError(f"the training stopped early, at step {result['steps']}, before {recipe.step}")
+    if f"{folder.as_posix()}/{WEIGHTS}" not in trained.files:
+        given = f"gives the weights of step {result['best_step']}" if "best_step" in result else "began later"
+        raise UsageError(f"step {recipe.step} is not kept: the training {given}; see --of.keep-every")
     trained.file(f"{folder.as_posix()}/{SHAPE}")
     return trained.file(f"{folder.as_posix()}/{WEIGHTS}").parent

@@ -27,6 +27,10 @@ class EncoderDecoder(Architecture):
 
     def check(self) -> None:
         super().check()
+        if self.parallel:
+            raise UsageError(
+                "parallel blocks have no place between their parts for cross-attention: set parallel to false"
+            )
         if self.encoder_layers < 0:
             raise UsageError(f"encoder_layers = {self.encoder_layers}: give 0 for as many as the decoder, or a number")
 

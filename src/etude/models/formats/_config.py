@@ -20,15 +20,18 @@ ACTIVATIONS = {
 }
 """Our activation by the name that transformers has for it."""
 
-_HARMLESS = (
-    "_name_or_path _commit_hash _attn_implementation_autoset architectures model_type transformers_version torch_dtype"
-    " dtype initializer_range use_cache bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id"
-    " task_specific_params gradient_checkpointing output_attentions output_hidden_states output_past output_scores"
-    " return_dict return_dict_in_generate tokenizer_class id2label label2id num_labels finetuning_task torchscript"
-    " chunk_size_feed_forward keys_to_ignore_at_inference max_length min_length do_sample early_stopping num_beams"
-    " num_beam_groups diversity_penalty temperature top_k top_p typical_p repetition_penalty length_penalty"
-    " no_repeat_ngram_size encoder_no_repeat_ngram_size num_return_sequences remove_invalid_values"
-).split()
+_HARMLESS: set[str] = {
+    "_name_or_path", "_num_labels", "transformers.js_config",
+    "_commit_hash", "_attn_implementation_autoset", "architectures", "model_type",
+    "transformers_version", "torch_dtype", "dtype", "initializer_range", "use_cache", "bos_token_id",
+    "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id", "task_specific_params",
+    "gradient_checkpointing", "output_attentions", "output_hidden_states", "output_past", "output_scores",
+    "return_dict", "return_dict_in_generate", "tokenizer_class", "id2label", "label2id", "num_labels",
+    "finetuning_task", "torchscript", "chunk_size_feed_forward", "keys_to_ignore_at_inference", "max_length",
+    "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty", "temperature",
+    "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size", "num_return_sequences", "remove_invalid_values",
+}  # fmt: skip
 """Fields of any configuration that say how it was made or used, and change no answer of the model."""
 
 _REQUIRED: Any = object()
@@ -44,7 +47,7 @@ class Config:
 
     def __init__(self, data: Mapping[str, Any], where: str = "config.json") -> None:
         self.data, self.where = data, where
-        self._asked = set(_HARMLESS)
+        self._asked = _HARMLESS.copy()
 
     def take(self, name: str, kind: type[T], default: T | None = _REQUIRED) -> T:
         """Return a field, or the default where it is missing or null.
@@ -61,7 +64,7 @@ class Config:
         if kind is float and type(value) is int:
             return kind(value)
         if type(value) is not kind:
-            raise UsageError(f"{self.where}: {name} = {value!r} is not a {kind.__name__}; fetch it again")
+            raise UsageError(f"{self.where}: {name} = {value!r} is no {kind.__name__}; fetch it again")
         return value
 
     def only(self, name: str, *allowed: Any, why: str = "") -> None:

@@ -26,7 +26,9 @@ def require(spec: Architecture, target: str, kind: type[Architecture], **wanted:
     for name, value in {"mup_base": 0, "scaled_embeddings": False, **wanted}.items():
         choices = value if isinstance(value, tuple) else (value,)
         if (held := getattr(spec, name)) not in choices:
-            raise UsageError(f"{name} = {_said(held)} cannot be a {target}, which has {' or '.join(map(_said, choices))}")
+            raise UsageError(
+                f"{name} = {written(held)} cannot be a {target}, which has {' or '.join(map(written, choices))}"
+            )
 
 
 def require_attention(spec: Architecture, target: str, *names: str) -> None:
@@ -38,7 +40,3 @@ def require_attention(spec: Architecture, target: str, *names: str) -> None:
 def own_keys(spec: Architecture) -> tuple[int, int]:
     """Return the values of `kv_heads` under which every head has its own keys and values."""
     return (0, spec.heads)
-
-
-def _said(value: Any) -> str:
-    return written(value)

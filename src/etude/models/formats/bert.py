@@ -37,7 +37,8 @@ class Bert(Format):
         fields = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
         classifier = _CLASSIFIER in (config.data.get("architectures") or [])
         dropout, remarks = one_dropout(config, fields)
-        config.ignore("classifier_dropout")
+        config.ignore("classifier_dropout", "directionality")
+        config.ignore(*(name for name in config.data if name.startswith("pooler_")))  # of the code before transformers
         classes = 0
         if classifier:
             classes = len(config.data.get("id2label") or {}) or config.take("num_labels", int, 2)

@@ -35,7 +35,9 @@ class Gpt2(Format):
         config.only("scale_attn_weights", True)
         config.only("scale_attn_by_inverse_layer_idx", False)
         config.only("add_cross_attention", False)
-        config.ignore("n_ctx", "reorder_and_upcast_attn", *(name for name in config.data if name.startswith("summary_")))
+        config.ignore(
+            "n_ctx", "reorder_and_upcast_attn", *(name for name in config.data if name.startswith("summary_"))
+        )
         width = config.take("n_embd", int)
         dropout, remarks = one_dropout(config, {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1})
         spec = Decoder(

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from etude.core.errors import UsageError
 from etude.models.architectures.base import Architecture
 from etude.models.architectures.decoder import Decoder
 from etude.models.formats._config import Config
@@ -35,7 +34,9 @@ class Llama(Format):
         mistral = config.data.get("model_type") == "mistral"
         for name in ("attention_bias", "mlp_bias"):
             config.only(name, False)
+        config.only("rope_interleaved", False)
         config.ignore("pretraining_tp")  # how the same sums are cut into parts
+        config.ignore("max_sequence_length", "is_llama_config")
         width, heads = config.take("hidden_size", int), config.take("num_attention_heads", int)
         config.only("head_dim", width // heads, why="the heads of a model share its width")
         groups = config.take("num_key_value_heads", int, 8 if mistral else heads)
@@ -69,8 +70,6 @@ class Llama(Format):
         fixed = {"positions": "rotary", "norm": "rms", "norm_at": "pre", "biases": False, "gated": True}
         require(spec, _TARGET, Decoder, **fixed, parallel=False, rotary_fraction=1.0)
         require_attention(spec, _TARGET, "full", "sliding")
-        if spec.dropout:
-            raise UsageError(f"dropout = {spec.dropout} cannot be a {_TARGET}, which drops nothing but attention")
         window = {"sliding_window": spec.attention.window} if isinstance(spec.attention, Sliding) else {}
         biases = {} if window else {"attention_bias": False, "mlp_bias": False}
         return {
@@ -89,7 +88,7 @@ class Llama(Format):
             "tie_word_embeddings": spec.tied,
             "rope_theta": spec.rotary_base,
             "rope_parameters": {"rope_type": "default", "rope_theta": spec.rotary_base},
-            "attention_dropout": 0.0,
+            "attention_dropout": spec.dropout,
             **biases,
             **window,
         }
@@ -114,5 +113,7 @@ class Llama(Format):
 
 
 def _dropout_remark(dropout: float) -> tuple[str, ...]:
-    said = f"attention_dropout = {dropout} becomes the model's one dropout, which acts outside attention too, in training"
+    said = (
+        f"attention_dropout = {dropout} becomes the model's one dropout, which acts outside attention too, in training"
+    )
     return (said,) if dropout else ()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HEADER = struct.Struct("<7i")
-_FIELDS = ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "max_seq_len")
+_FIELDS: tuple[str, ...] = ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "max_seq_len")
 _LATER_VERSIONS = 0x616B3432
 """What the formats of version 1 and 2 begin with: `ak42`."""
 
@@ -104,7 +104,7 @@ def read_header(path: Path) -> dict[str, int]:
             f"{str(path)!r} is of version {numbers[1]} of llama2.c's format: Etude reads the first, which its export.py"
             " writes with --version 0"
         )
-    header = dict(zip(_FIELDS, numbers, strict=True))
+    header: dict[str, int] = dict(zip(_FIELDS, numbers, strict=True))
     wrong = [name for name, number in header.items() if number < 1 and name != "vocab_size"]
     if wrong or not header["vocab_size"] or header["dim"] % header["n_heads"]:
         raise DamagedError(f"{str(path)!r} is no file of llama2.c: its header says {header}")

@@ -1,0 +1,1 @@
+"""Family of trackers: where the metrics of a run's record go to besides."""

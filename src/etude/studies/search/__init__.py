@@ -1,0 +1,1 @@
+"""Family of searches: which points of a sweep's axes are tried."""
