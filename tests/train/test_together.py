@@ -232,6 +232,12 @@ def cases(calm: Tiny, pairs: Multi30k) -> dict[str, Train]:
         "encoder, bert's head": replace(
             calm(), data=masking, model=Encoder(**ENCODER, head="bert", tied=True), objective=Masked(), chunked="yes"
         ),
+        "encoder, next sentence": replace(
+            calm(),
+            data=Tokens(Fable(stories=60), Byte(specials=("mask", "first", "separator", "pad"))),
+            model=Encoder(**{**ENCODER, "context": 24}, segments=2, next_sentence=True),
+            objective=Masked(next_sentence=True),
+        ),
         "encoder-decoder": replace(
             calm(),
             data=Tokens(pairs, Byte()),

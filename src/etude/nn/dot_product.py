@@ -59,8 +59,10 @@ def fused_attention(
 ) -> Float[Tensor, "*N T K"]:
     """Return what `scaled_dot_product` does, by PyTorch's fused kernel, which never makes the pattern.
 
-    On a CPU it works in fp32 even where the rest is bf16, if there may be a backward pass: the kernel's takes several
-    times as long in bf16 there (LOG.md, 2026-11-21).
+    On a CPU in bf16, where there may be a backward pass, the kernel is the slower way: its backward pass takes several
+    times as long in bf16 as in fp32, and either longer than matrix products in bf16 that make the pattern after all
+    (LOG.md, 2026-11-21). So up to `SHORT` these are taken, and beyond it, where the pattern would take much memory, the
+    kernel in fp32.
 
     Args:
         q: queries.
@@ -99,7 +101,8 @@ def _explicit(
     if mask is not None:
         hidden = q.new_zeros(mask.shape).masked_fill_(~mask, -math.inf).expand(*many, T, S).reshape(-1, T, S)
     scores = torch.baddbmm(hidden, q.reshape(-1, *q.shape[-2:]), k.reshape(-1, *k.shape[-2:]).mT, alpha=factor)
-    pattern = F.dropout(scores.softmax(dim=-1), dropout)
+    pattern = scores.softmax(dim=-1)
+    pattern = F.dropout(pattern, dropout) if dropout else pattern
     return (pattern @ v.reshape(-1, *v.shape[-2:])).unflatten(0, many)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from etude.nn.linear import bias, linear, weight
+from etude.nn.precision import lowered
 from etude.nn.taps import Tap
 
 Activation = Callable[[Tensor], Tensor]
@@ -74,6 +75,7 @@ class FeedForward(nn.Module):
         self.out = Tap("B T D", D=width)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        x = lowered(x) if self.gated else x
         pre = self.pre(linear(x, self.W_in, self.b_in))
         if self.gated:
             post = self.post(self.activation(self.gate(linear(x, self.W_gate, self.b_gate))) * pre)

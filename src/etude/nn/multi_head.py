@@ -12,6 +12,7 @@ from etude.nn.attention.base import AttentionShape
 from etude.nn.dot_product import attention_pattern, attention_scores, fused_attention
 from etude.nn.linear import bias, linear, weight
 from etude.nn.positions import Rotary
+from etude.nn.precision import lowered
 from etude.nn.rule import Rule
 from etude.nn.taps import Tap
 from etude.nn.view import PLAIN, View
@@ -86,6 +87,7 @@ class MultiHead(nn.Module):
         self.out = Tap("B T D", D=D)
 
     def forward(self, x: Float[Tensor, "B T D"], view: View = PLAIN) -> Float[Tensor, "B T D"]:
+        x = lowered(x)
         q = self.q(split_heads(x, self.W_Q, self.b_Q))
         if self.rotary is not None:
             q = self.q_rot(self.rotary(q, view.positions))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from etude.core.errors import UsageError
 from etude.core.world import world
@@ -11,6 +12,14 @@ from etude.core.world import world
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Return the context in which matrix products have a recipe's precision: `fp32`, or `bf16` with fp32 weights."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def lowered(x: Tensor) -> Tensor:
+    """Return an activation in the precision that matrix products have here, for a part whose maps all read it: left to
+    themselves under autocast, each would make a copy of its own."""
+    if x.dtype != torch.float32 or not torch.is_autocast_enabled(x.device.type):
+        return x
+    return x.to(torch.get_autocast_dtype(x.device.type))
 
 
 def device_named(name: str) -> torch.device:

@@ -72,3 +72,62 @@ def row(shape: Shape) -> dict[str, Any]:
         "source": shape.source,
         "remark": shape.remark,
     }
+
+
+def is_close(shape: Shape) -> bool:
+    """Return whether a count agrees with its paper's, as far as that is rounded."""
+    return abs(row(shape)["difference"]) <= CLOSE
+
+
+def is_exact(shape: Shape) -> bool:
+    """Return whether a count is that of the released weights, to the last number."""
+    return shape.parameters + shape.elsewhere == shape.exact
+
+
+def _findings(shown: Mapping[str, list[Shape]]) -> list[Finding]:
+    every = [shape for shapes in shown.values() for shape in shapes]
+    public = [shape for shape in every if shape.exact]
+    found = []
+    if public:
+        met = sum(map(is_exact, public))
+        words = f"Of {len(public)} shapes whose weights are public, {met} have the very count of the released weights."
+        found.append(Finding(text(words), "clear" if met == len(public) else "uncertain"))
+    near, far = [s for s in every if is_close(s)], [s for s in every if not is_close(s)]
+    words = f"Of {len(every)} shapes, {len(near)} are within {CLOSE:.0%} of the number that their paper states."
+    found.append(Finding(text(words), "clear"))
+    for shape in far:
+        why = f": {shape.remark}" if shape.remark else ", and why is not known here"
+        words = f"{shape.name} is {row(shape)['difference']:+.1%} from what {shape.source} states{why}."
+        found.append(Finding(text(words), "clear" if shape.remark else "uncertain"))
+    return found
+
+
+def _section(family: str, shapes: list[Shape]) -> Section:
+    columns = ("model", "layers", "width", "heads", "vocabulary", "counted", "released", "stated", "difference (%)")
+    rows = tuple(
+        (
+            shape.name,
+            shape.spec.layers,
+            shape.spec.width,
+            shape.spec.heads,
+            shape.vocabulary,
+            shape.parameters + shape.elsewhere,
+            shape.exact or None,
+            round(shape.stated),
+            f"{100 * row(shape)['difference']:+.1f}",
+        )
+        for shape in shapes
+    )
+    sources = "; ".join(dict.fromkeys(shape.source for shape in shapes))
+    blocks: list[Block] = [Table(columns, rows, caption=f"Stated in {sources}. The difference is to what is stated.")]
+    told = [shape for shape in shapes if shape.remark]
+    if told:
+        notes = tuple((shape.name, shape.remark, shape.elsewhere or None) for shape in told)
+        blocks.append(
+            Table(
+                ("model", "remark", "parameters that the architecture here has no part for"),
+                notes,
+                caption="Counted in the table above.",
+            )
+        )
+    return Section(family, tuple(blocks))

@@ -51,24 +51,24 @@ class Translation(Study):
     """
 
     pairs: Corpus = field(default_factory=Multi30k)
-    vocabulary: int = 6000
+    vocabulary: int = 4000
     model: EncoderDecoder = field(
         default_factory=lambda: EncoderDecoder(
             layers=2,
             width=128,
             heads=4,
             feedforward=512,
-            context=40,
+            context=36,
             positions="sinusoidal",
             scaled_embeddings=True,
             tied=True,
             dropout=0.1,
         )
     )
-    steps: int = 1500
-    batch: int = 128
+    steps: int = 2000
+    batch: int = 64
     peak: float = 2e-3
-    warmup: int = 300
+    warmup: int = 200
     smoothing: float = 0.1
     average: float = 0.0
     evaluate_every: int = 250

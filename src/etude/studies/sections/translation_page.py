@@ -59,8 +59,13 @@ def page(study: Translation, done: Mapping[Recipe, Run]) -> Report:
         question="How well does an encoder-decoder that learned from some thousand pairs translate, and where does it"
         " look?",
         abstract=(Findings(tuple(findings(study, done))),),
-        sections=(_bleu(study, done), _learning(study, done), _texts(study, done), _looking(study, done),
-                  _method(study, done)),
+        sections=(
+            _bleu(study, done),
+            _learning(study, done),
+            _texts(study, done),
+            _looking(study, done),
+            _method(study, done),
+        ),
         runs=cards(behind.values()),
     )
 
@@ -71,18 +76,25 @@ def findings(study: Translation, done: Mapping[Recipe, Run]) -> list[Finding]:
     sides = study.pairs.sides
     over_copies, over_greedy = apart(greedy, greedy, copied=True), apart(beam, greedy)
     sentences = Value(beam.result["sentences"], run=beam.id)
-    best = text(f"From {sides[0]} to {sides[1]}, beam search reaches BLEU ", bleu(beam), " on ", sentences,
-                " sentences that it never read.")
-    copies = text("Greedy translations score ", _points(over_copies, (greedy.id,)),
-                  " BLEU over the sources copied as they are.")
+    best = text(
+        f"From {sides[0]} to {sides[1]}, beam search reaches BLEU ",
+        bleu(beam),
+        " on ",
+        sentences,
+        " sentences that it never read.",
+    )
+    copies = text(
+        "Greedy translations score ", _points(over_copies, (greedy.id,)), " BLEU over the sources copied as they are."
+    )
     found = [Finding(best, "clear"), Finding(copies, "clear" if over_copies.above(0) else "uncertain")]
     gain = _points(over_greedy, (beam.id, greedy.id))
     if over_greedy.excludes_zero:
         verb = "better" if over_greedy.mean > 0 else "worse"
         words = text(f"Beam search of {study.beams} is {verb} than greedy writing: the difference is ", gain, " BLEU.")
     else:
-        words = text(f"Beam search of {study.beams} and greedy writing cannot be told apart: the difference is ", gain,
-                     " BLEU.")
+        words = text(
+            f"Beam search of {study.beams} and greedy writing cannot be told apart: the difference is ", gain, " BLEU."
+        )
     return [*found, Finding(words, "clear" if over_greedy.excludes_zero else "uncertain")]
 
 
@@ -178,8 +190,10 @@ def _texts(study: Translation, done: Mapping[Recipe, Run]) -> Section:
             Table(
                 ("source", "reference", "greedy", "beam search"),
                 rows,
-                caption=text("Spread evenly over the test split, not chosen. All of them are in the runs' folders, in ",
-                             "texts.jsonl."),
+                caption=text(
+                    "Spread evenly over the test split, not chosen. All of them are in the runs' folders, in ",
+                    "texts.jsonl.",
+                ),
             ),
         )
         if rows
@@ -206,8 +220,11 @@ def _looking(study: Translation, done: Mapping[Recipe, Run]) -> Section:
                     values,
                     _named(written),
                     _named(read),
-                    text(f"Cross-attention of {what} of layer {layer}." if what.startswith("mean") else
-                         f"Cross-attention of {what}, the sharpest, chosen after looking."),
+                    text(
+                        f"Cross-attention of {what} of layer {layer}."
+                        if what.startswith("mean")
+                        else f"Cross-attention of {what}, the sharpest, chosen after looking."
+                    ),
                     "share of attention",
                     "token that is written",
                     "token of the source",
