@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from etude.cli.describe import first_sentence
 from etude.core.family import families
 from etude.core.recipe import kinds
 from etude.models.architectures.decoder import Decoder
@@ -89,3 +90,9 @@ def test_the_doctor_fails_where_nothing_can_be_written(etude, monkeypatch):
     assert answer.code == 1
     assert answer.err == "etude: Etude cannot work here without: runs folder\n"
     assert answer.json
+
+
+def test_a_summary_does_not_end_in_a_citation():
+    assert first_sentence("Dense and banded, by turns (Brown et al. 2020). More.") == (
+        "Dense and banded, by turns (Brown et al. 2020)."
+    )

@@ -19,6 +19,7 @@ from etude.train.trainer import Trainer
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # what PyTorch's compiler warns of in itself
     pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="compiling needs a C++ compiler"),
 ]
 

@@ -14,12 +14,17 @@ from etude.studies.base import Study
 
 def summary(cls: type) -> str:
     """Return the first sentence of a class's docstring, or nothing."""
-    return re.split(r"(?<=[.?!])\s", documentation(cls), maxsplit=1)[0]
+    return first_sentence(documentation(cls))
+
+
+def first_sentence(text: str) -> str:
+    """Return a text up to its first full stop that ends a sentence, which that of "et al." does not."""
+    return re.split(r"(?<=[.?!])(?<!et al\.)\s", text, maxsplit=1)[0]
 
 
 def family_summary(family: Family) -> str:
     """Return the first sentence of what a family's folder says of itself."""
-    return re.split(r"(?<=[.?!])\s", paragraphs(importlib.import_module(family.package).__doc__ or ""), maxsplit=1)[0]
+    return first_sentence(paragraphs(importlib.import_module(family.package).__doc__ or ""))
 
 
 def documentation(cls: type) -> str:

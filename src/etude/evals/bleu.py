@@ -44,8 +44,8 @@ def counted(written: Sequence[str], references: Sequence[str]) -> tuple[Counts, 
         from sacrebleu.metrics.bleu import BLEU
     except ModuleNotFoundError:
         raise UsageError("BLEU needs sacrebleu: pip install 'etude[translation]'") from None
-    bleu = BLEU(effective_order=False)
-    each = [bleu.sentence_score(text, [reference]) for text, reference in zip(written, references, strict=True)]
+    bleu, single = BLEU(), BLEU(effective_order=True)  # of single sentences the counts alone are used
+    each = [single.sentence_score(text, [reference]) for text, reference in zip(written, references, strict=True)]
     bleu.corpus_score(list(written), [list(references)])  # the signature names the number of references
     columns = ([s.counts for s in each], [s.totals for s in each], [s.sys_len for s in each], [s.ref_len for s in each])
     counts = Counts(*(np.asarray(column, np.float64) for column in columns))

@@ -20,7 +20,6 @@ from etude.nn.norm import LayerNorm, RMSNorm
 from etude.nn.taps import Tap, Tappable
 from etude.nn.view import View
 
-
 Shape = TypeVar("Shape", bound=Architecture)
 
 

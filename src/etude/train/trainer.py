@@ -94,7 +94,7 @@ class Trainer:
         if size == 1 or self.sharded:
             return run
         here = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(run, device_ids=here, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(run, device_ids=here, gradient_as_bucket_view=True)
 
     @property
     def given(self) -> Transformer:

@@ -13,7 +13,7 @@ from etude.core.run import Run
 from etude.evals.bleu import Counts, difference
 from etude.evals.recipes import Parity, Score
 from etude.evals.statistics import Estimate
-from etude.report.blocks import Block, Finding, Findings, Heatmap, Report, Section, Table, Text, Value, text
+from etude.report.blocks import Block, Finding, Findings, Heatmap, Report, Section, Table, Value, text
 from etude.report.charts import Axis, lines
 from etude.studies.sections.cards import cards, measured
 from etude.studies.sections.findings import plain
@@ -262,18 +262,18 @@ def _method(study: Translation, done: Mapping[Recipe, Run]) -> Section:
     return Section(
         "How it was done",
         (
-            _prose(
+            text(
                 f"Corpus {study.pairs.name} (licence: {data.result['licence']}), in pairs ",
                 *counts[:-1],
                 " test. One byte-pair tokenizer for both languages, ",
                 Value(data.result["vocabulary"], run=data.id),
-                f" tokens, learned from the training split. Pairs longer than {model.context} tokens are left out of the"
-                f" training. Encoder and decoder of {model.layers} blocks, width {model.width}, {model.heads} heads;"
-                f" optimiser {recipe.optimiser.name}, schedule {recipe.schedule.shape} with peak"
+                f" tokens, learned from the training split. Pairs longer than {model.context} tokens are left out"
+                f" of the training. Encoder and decoder of {model.layers} blocks, width {model.width}, {model.heads}"
+                f" heads; optimiser {recipe.optimiser.name}, schedule {recipe.schedule.shape} with peak"
                 f" {recipe.schedule.peak:g}, {recipe.steps:,} steps of {recipe.batch} pairs, label smoothing"
                 f" {study.smoothing:g}, {recipe.precision}, seed {recipe.seed}.",
             ),
-            _prose(
+            text(
                 "The model computes what PyTorch's nn.Transformer does on the same weights: outputs differ by at most ",
                 Value(step["output"], run=same.id),
                 " and gradients by ",
@@ -283,7 +283,3 @@ def _method(study: Translation, done: Mapping[Recipe, Run]) -> Section:
             ),
         ),
     )
-
-
-def _prose(*parts: Any) -> Text:
-    return text(*parts)
