@@ -3,10 +3,9 @@
     python benchmarks/data.py
 
 For each shape and objective the batch is made and the step is taken in turns, `ROUNDS` times. `made` is the median time
-to make a batch over that of a step; `waited` is how much of a step the training really stands still for it, since a
-thread in the background makes the next batch meanwhile. The last lines compare batches from a corpus of `LARGE` GB (a
-sparse file, of which the pages that are touched have to be mapped) with those of a small one. Ratios alone are printed:
-they are those of this machine, and of what else it did.
+to make a batch over that of a step, which is what a training on a CPU has; `waited` is how much of it would pass idle
+if a thread made the next batch meanwhile, as on a GPU. The last row of each shape is of random windows of a
+corpus of `LARGE` GB: a sparse file, so that the pages that are touched have to be mapped, and no disk has to be read.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROUNDS = int(os.environ.get("ROUNDS") or 15)
+WARM = 3
 LARGE = 4
 SHAPES = {"width 128, 4 layers": (128, 4, 64, 12), "width 512, 4 layers": (512, 4, 128, 16)}
 """Width, layers, context and batch."""
@@ -32,7 +32,8 @@ def store(folder: Path, name: str, vocabulary: int, end: int, **labels: Any) -> 
     """Write a store of short random documents."""
     import numpy as np
 
-    from etude.text.store import StoreWriter, TokenStore
+    from etude.text.store import TokenStore
+    from etude.text.store_writer import StoreWriter
 
     numbers = np.random.default_rng(0)
     with StoreWriter(folder / name, vocabulary, **labels) as writer:
@@ -75,6 +76,7 @@ def kinds(folder: Path, context: int) -> dict[str, tuple[Any, Any, Any]]:
 
 def shares(shape: tuple[int, int, int, int], kind: tuple[Any, Any, Any]) -> tuple[float, float]:
     """Return which share of a step it takes to make its batch, and which share the step stands still for it."""
+    from etude.train.ahead import Ahead
     from etude.train.recipes import Train
     from etude.train.trainer import Trainer
 
@@ -85,58 +87,37 @@ def shares(shape: tuple[int, int, int, int], kind: tuple[Any, Any, Any]) -> tupl
     object.__setattr__(recipe, "model", model)  # the text is random, and no corpus has to fit the objective
     object.__setattr__(recipe, "objective", objective)
     trainer = Trainer(recipe, model.build(examples.vocabulary), examples, 0.0)
-    take: Callable[[int], Any] = trainer._ahead.take
-    waits: list[float] = []
-
-    def timed(number: int) -> Any:
-        began = time.perf_counter()
-        found = take(number)
-        waits.append(time.perf_counter() - began)
-        return found
-
-    trainer._ahead.take = timed  # type: ignore[method-assign]
-    made, steps = [], []
-    for number in range(3 + ROUNDS):
-        began = time.perf_counter()
-        trainer.batch(number)
-        between = time.perf_counter()
-        trainer.step(number)
-        made.append(between - began)
-        steps.append(time.perf_counter() - between)
-    trainer.close()
-    made, waits, steps = made[3:], waits[3:], steps[3:]
-    whole = statistics.median(steps)
-    return statistics.median(made) / whole, statistics.median(waits) / whole
+    ahead = Ahead(trainer.batch, recipe.steps)
+    made, waits, steps = [], [], []
+    for number in range(WARM + ROUNDS):
+        made.append(seconds(lambda number=number: trainer.batch(number)))
+        waits.append(seconds(lambda number=number: ahead.take(number)))
+        steps.append(seconds(lambda number=number: trainer.step(number)))
+    ahead.close()
+    whole = statistics.median(steps[WARM:])
+    return statistics.median(made[WARM:]) / whole, statistics.median(waits[WARM:]) / whole
 
 
-def large(folder: Path) -> list[float]:
-    """Return the ratios of the time that random windows of a large corpus take to that of a small one."""
-    import numpy as np
+def seconds(do: Callable[[], object]) -> float:
+    """Return how long something takes."""
+    began = time.perf_counter()
+    do()
+    return time.perf_counter() - began
 
+
+def large(folder: Path, context: int) -> tuple[Any, Any, Any]:
+    """Return next-token prediction from a corpus of `LARGE` GB."""
+    from etude.models.architectures.decoder import Decoder
     from etude.text.batches import Windows
-    from etude.text.store import Header, TokenStore, dtype_for
+    from etude.text.store import Header, TokenStore
+    from etude.train.objectives.next_token import NextToken
 
-    sides = {}
-    for name, gigabytes in (("large", LARGE), ("small", 0.01)):
-        count = int(gigabytes * 1e9) // 2
-        header = Header(dtype_for(257), count, 1, count, 257, 0, (), (), 4096, "0" * 64)
-        path = folder / name
-        with path.open("wb") as file:
-            file.truncate(header.file_bytes)
-        windows = Windows(TokenStore(path, header), 64, 256)
-        order = np.random.default_rng(0).permutation(len(windows))
-        sides[name] = (windows, order)
-    ratios = []
-    for turn in range(ROUNDS):
-        seconds = {}
-        for name, (windows, order) in sides.items():
-            at = np.arange(turn * 1200, turn * 1200 + 1200) % len(order)
-            began = time.perf_counter()
-            for some in np.split(order[at], 100):
-                windows.batch(some)
-            seconds[name] = time.perf_counter() - began
-        ratios.append(seconds["large"] / seconds["small"])
-    return ratios
+    count = LARGE * 10**9 // 2
+    header = Header("<u2", count, 1, count, 261, 0, (), (), 4096, "0" * 64)
+    path = folder / "large"
+    with path.open("wb") as file:
+        file.truncate(header.file_bytes)
+    return Decoder(), Windows(TokenStore(path, header), context, 256), NextToken()
 
 
 def main() -> None:
@@ -147,12 +128,10 @@ def main() -> None:
         folder = Path(name)
         for title, shape in SHAPES.items():
             print(f"{title}, context {shape[2]}, batch {shape[3]}")
-            for kind, parts in kinds(folder, shape[2]).items():
+            all_kinds = {**kinds(folder, shape[2]), f"{LARGE} GB of text": large(folder, shape[2])}
+            for kind, parts in all_kinds.items():
                 made, waited = shares(shape, parts)
                 print(f"  {kind:16} made {made:7.3%}   waited {waited:7.3%}", flush=True)
-        ratios = large(folder)
-        median = statistics.median(ratios)
-        print(f"random windows of {LARGE} GB over those of 0.01 GB: {median:.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
 import typing
@@ -250,6 +251,7 @@ def test_no_field_hides_an_option_of_run():
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 
 
+@functools.cache
 def values_of(hint: Any) -> st.SearchStrategy[Any]:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
@@ -264,6 +266,7 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
     return plain[hint]
 
 
+@functools.cache
 def specs(cls: type[Any]) -> st.SearchStrategy[Any]:
     """Every spec of a class, or of any member where it is a family's base; those that refuse their values left out."""
     if is_base(cls):
@@ -284,7 +287,7 @@ def specs(cls: type[Any]) -> st.SearchStrategy[Any]:
     return made()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(st.one_of(specs(Train), specs(At), specs(Compress), specs(Latents)))
 def test_any_recipe_can_be_spelled(recipe):
     assert asked(recipe.kind, *spell(recipe)) == recipe

@@ -25,7 +25,7 @@ from etude.text.corpora.base import Corpus
 from etude.text.corpora.fable import Fable
 from etude.text.data import TextData
 from etude.text.recipes import Tokens
-from etude.text.store import StoreWriter
+from etude.text.store_writer import StoreWriter
 from etude.text.tokenizers.byte import Byte
 from etude.text.tokenizers.live import Tokenizer
 from etude.train.objectives.base import Objective

@@ -118,6 +118,11 @@ def test_random_points_can_be_all_there_are_and_no_more():
         Random(n=every + 1).points(AXES, known)
 
 
+def test_a_range_with_few_numbers_of_four_figures_is_said_and_not_searched_for_ever():
+    with pytest.raises(UsageError, match=r"n = 20 points are wanted and only 3 came that differ, .* draw fewer"):
+        Random(n=20).points(read_axes(["rate=1e-3..1.002e-3"], Field()), known)
+
+
 def test_random_points_spread_evenly_in_the_logarithm():
     rates = [point[0][0] for point in Random(n=400).points(OPEN, known)]
     assert sum(rate < 1e-2 for rate in rates) == pytest.approx(200, abs=40)

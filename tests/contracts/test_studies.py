@@ -16,18 +16,43 @@ from etude.core.lab import Lab
 from etude.core.recipe import Recipe, kind_named
 from etude.core.run import Run
 from etude.models.architectures.decoder import Decoder
+from etude.models.architectures.encoder_decoder import EncoderDecoder
 from etude.report.blocks import Report
 from etude.studies.base import Study
+from etude.studies.build_up import BuildUp
 from etude.studies.progress_report import ProgressReport
+from etude.studies.sizes import Sizes
 from etude.studies.sweep import Sweep
+from etude.studies.translation import Translation
+from etude.text.corpora.ag_news import AgNews
 from etude.text.corpora.fable import Fable
+from etude.text.corpora.multi30k import Multi30k
+from etude.text.corpora.rt_polarity import RtPolarity
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.byte import Byte
 from etude.train.recipes import Train
 
 FAMILY = Family("studies")
 
+MADE = Path(__file__).parents[1] / "studies" / "made"
+
 SMALL: dict[str, Study] = {
+    "build-up": BuildUp(
+        reviews=RtPolarity(path=str(MADE / "reviews")),
+        news=AgNews(path=str(MADE / "news")),
+        vocabulary=300,
+        news_vocabulary=300,
+        language_vocabulary=300,
+        width=8,
+        heads=2,
+        steps=3,
+        batch=8,
+        review_tokens=24,
+        news_tokens=24,
+        language_width=8,
+        language_layers=1,
+        language_steps=3,
+    ),
     "progress-report": ProgressReport(
         train=Train(
             data=Tokens(Fable(stories=40), Byte()),
@@ -54,6 +79,17 @@ SMALL: dict[str, Study] = {
             evaluate_tokens=320,
         ),
         seeds=2,
+    ),
+    "sizes": Sizes("gpt2"),
+    "translation": Translation(
+        pairs=Multi30k(path=str(MADE / "pairs")),
+        vocabulary=300,
+        model=EncoderDecoder(layers=1, width=8, heads=2, feedforward=16, context=32),
+        steps=3,
+        batch=8,
+        sentences=4,
+        untrained=2,
+        drawn=("A dog sits.", "Ein Hund sitzt."),
     ),
 }
 """An instance of each study that runs in seconds."""

@@ -12,6 +12,7 @@ import pytest
 from etude.core.errors import UsageError
 from etude.core.family import Family
 from etude.report.trackers.base import Tracker
+from etude.report.trackers.tensorboard import Tensorboard
 
 FAMILY = Family("report/trackers")
 RECIPE: dict[str, Any] = {"kind": "train", "version": 1, "seed": 3, "model": {"width": 8, "name": "x" * 900}}
@@ -45,6 +46,11 @@ def test_it_says_what_it_is_and_what_it_needs(kind, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=rf"needs what is not installed: pip install 'etude\[{kind.extra}\]'"):
         kind("x").require()
+
+
+def test_a_home_folder_is_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))  # no shell opens the ~ that stands after a colon
+    assert Tensorboard("~/out").open("train-1", RECIPE).folder == tmp_path / "out" / "train-1"  # type: ignore[attr-defined]
 
 
 def test_what_is_written_is_held_and_found_again(tracker):

@@ -36,6 +36,13 @@ from etude.core.values import read, settable, written
         ("1, 5,10", tuple[int, ...], (1, 5, 10)),
         ("", tuple[int, ...], ()),
         ("0.9,3", tuple[float, int], (0.9, 3)),
+        ("a, b", tuple[str, ...], ("a", "b")),
+        ("", tuple[str, ...], ()),
+        ("[]", tuple[str, ...], ()),
+        ('[",", " a", "\\n"]', tuple[str, ...], (",", " a", "\n")),
+        ('["a, b"]', tuple[str, ...] | None, ("a, b",)),
+        ("\n", tuple[str, ...], ("\n",)),
+        ("\nYou:,[INST]", tuple[str, ...], ("\nYou:", "[INST]")),
     ],
 )
 def test_words_become_values(text, hint, value):
@@ -54,6 +61,11 @@ def test_words_become_values(text, hint, value):
         ("maybe", bool, "--x 'maybe' is not yes or no"),
         ("1,2,3", tuple[int, int], "--x needs 2 values, and 3 were given"),
         ("1,b", tuple[int, ...], "--x 'b' is not a whole number"),
+        (",", tuple[str, ...], """--x ',' has no text beside its commas: as a JSON list, [","]"""),
+        (" ", tuple[str, ...], """--x ' ' has no text beside its commas: as a JSON list, [" "]"""),
+        ('["a"', tuple[str, ...], """--x '["a"' is no JSON list"""),
+        ('["a", 1]', tuple[str, ...], "is a JSON list of more than texts"),
+        ('["a","b"]', tuple[str], "--x needs 1 values, and 2 were given"),
     ],
 )
 def test_other_words_are_refused(text, hint, message):
@@ -74,6 +86,7 @@ def test_what_can_be_spelled():
     st.tuples(st.text(), st.just(str)),
     st.tuples(st.none() | st.integers(), st.just(int | None)),
     st.tuples(st.lists(st.integers()).map(tuple), st.just(tuple[int, ...])),
+    st.tuples(st.lists(st.text() | st.sampled_from([",", " ", "[]", '["', "\n"])).map(tuple), st.just(tuple[str, ...])),
 ))  # fmt: skip
 def test_what_is_written_reads_back(case):
     value, hint = case

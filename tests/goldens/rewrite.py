@@ -10,8 +10,11 @@ writes in any case, for the time before a first release.
 from __future__ import annotations
 
 import argparse
+import atexit
+import functools
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: outcomes are compared as one thread computes them
+
+from safetensors.torch import save_file
 
 from etude.compress.methods.base import Method
 from etude.compress.methods.infovae import Infovae
@@ -33,21 +38,34 @@ from etude.compress.recipes import Compress, Latents, Record
 from etude.core.errors import DamagedError
 from etude.core.lab import Lab
 from etude.core.recipe import Recipe
-from etude.evals.recipes import Baselines, Heads
+from etude.evals.recipes import Baselines, Floor, Heads, Parity, Score, Translations
 from etude.interp.recipes import Patterns
 from etude.models.architectures.decoder import Decoder
-from etude.models.recipes import Generate
+from etude.models.architectures.encoder import Encoder
+from etude.models.architectures.encoder_decoder import EncoderDecoder
+from etude.models.outgoing import format_for, weights_of
+from etude.models.recipes import Generate, Imported
 from etude.models.sampling import Sampling
+from etude.studies.build_up import BuildUp
 from etude.studies.progress_report import ProgressReport
+from etude.studies.sizes import Sizes
 from etude.studies.sweep import Sweep
+from etude.studies.translation import Translation
+from etude.text.corpora.ag_news import AgNews
 from etude.text.corpora.fable import Fable
+from etude.text.corpora.multi30k import Multi30k
+from etude.text.corpora.rt_polarity import RtPolarity
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.bpe import BytePair
 from etude.text.tokenizers.byte import Byte
+from etude.text.tokenizers.file import File
+from etude.text.tokenizers.live import ByteTokenizer
+from etude.train.objectives.classification import Classification
 from etude.train.recipes import At, Train
 from etude.train.schedule import Schedule
 
 STORED = Path(__file__).with_name("goldens.json")
+MADE = Path(__file__).parents[1] / "studies" / "made"
 RELATIVE, ABSOLUTE = 1e-3, 2e-6
 """How far a number may be from the stored one: other processors add in another order."""
 
@@ -71,6 +89,7 @@ def cases() -> dict[str, Recipe]:
         steps=20,
         evaluate_tokens=640,
         keep_every=10,
+        precision="fp32",  # left to the machine it would be another one's golden
     )
     # Without the original's dropout: which numbers are dropped differs between builds of torch.
     shape = {"norm_at": "post", "positions": "sinusoidal", "activation": "relu", "scaled_embeddings": True}
@@ -97,6 +116,24 @@ def cases() -> dict[str, Recipe]:
         shown=2,
         sample="A dog.",
     )
+    reviews = replace(
+        full,
+        data=Tokens(RtPolarity(path=str(MADE / "reviews")), Byte()),
+        model=Encoder(layers=1, width=8, heads=2, feedforward=16, context=32, classes=2),
+        objective=Classification(),
+        keep_every=0,
+    )
+    translation = Translation(
+        pairs=Multi30k(path=str(MADE / "pairs")),
+        vocabulary=300,
+        model=EncoderDecoder(layers=1, width=8, heads=2, feedforward=16, context=32),
+        precision="fp32",
+        steps=3,
+        batch=8,
+        sentences=4,
+        untrained=2,
+        drawn=("A dog sits.", "Ein Hund sitzt."),
+    )
     return {
         "tokens byte": data,
         "tokens bpe": Tokens(Fable(stories=60), BytePair(vocabulary=300)),
@@ -106,6 +143,7 @@ def cases() -> dict[str, Recipe]:
         "at": At(full, 10),
         "baselines": Baselines(data, context=32, evaluate_tokens=640),
         "heads": Heads(full, sequences=8),
+        "imported": Imported(path=str(from_elsewhere()), data=Tokens(Fable(stories=60), File())),
         "generate": Generate(full, "A dog", 2, Sampling(temperature=0.7, top_k=20, max_tokens=8)),
         "generate beams": Generate(full, "A dog", 1, Sampling(temperature=0, beams=3, max_tokens=8)),
         "patterns": Patterns(full, "A dog, a dog."),
@@ -114,8 +152,45 @@ def cases() -> dict[str, Recipe]:
         "compress svd": replace(out, site="L0.attn.W_O", method=Svd(3)),
         "latents": Latents(methods["compress infovae"], evaluate_tokens=640),
         "study": study,
+        "score": Score(reviews),
+        "floor": Floor(reviews),
+        "parity": Parity(width=8, heads=2, layers=1, length=6, batch=2),
+        "translations": Translations(translation.train, sampling=Sampling(temperature=0.0, max_tokens=8), sentences=4),
+        "translation": translation,
+        "sizes": Sizes("gpt2"),
+        "build-up": BuildUp(
+            reviews=RtPolarity(path=str(MADE / "reviews")),
+            news=AgNews(path=str(MADE / "news")),
+            vocabulary=300,
+            news_vocabulary=300,
+            language_vocabulary=300,
+            width=8,
+            heads=2,
+            steps=3,
+            batch=8,
+            review_tokens=24,
+            news_tokens=24,
+            language_width=8,
+            language_layers=1,
+            language_steps=3,
+            precision="fp32",
+        ),
         "sweep": Sweep(("schedule.peak=1e-3,1e-2",), of=replace(full, keep_every=0), seeds=2),
     }
+
+
+@functools.cache
+def from_elsewhere() -> Path:
+    """Return a folder as another library would have written it: GPT-2's format, drawn weights, a byte tokenizer."""
+    folder = Path(tempfile.mkdtemp(prefix="etude-golden-"))
+    atexit.register(shutil.rmtree, folder)
+    spec = Decoder(layers=1, width=16, heads=2, feedforward=32, context=32, activation="gelu-tanh", tied=True)
+    model = spec.build(257, seed=1)
+    chosen, config = format_for(spec, 257)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(weights_of(model, chosen), folder / "model.safetensors", {"format": "pt"})
+    ByteTokenizer().save(folder)
+    return folder
 
 
 def observe(lab: Lab, recipe: Recipe) -> Golden:
@@ -128,10 +203,17 @@ def observe(lab: Lab, recipe: Recipe) -> Golden:
         for row in (*told["compression"], *told["models"].values()):
             row.pop("run")  # fingerprints, which have goldens of their own
     return {
-        "recipe": settled.to_json(),
+        "recipe": placeless(settled.to_json()),
         "fingerprint": settled.fingerprint(),
         "outcome": {**dict(numbers(told)), **dict(sums(run))},
     }
+
+
+def placeless(data: Any) -> Any:
+    """Return a recipe's JSON without where files lie, which another process has elsewhere."""
+    if isinstance(data, dict):
+        return {key: "" if key == "path" else placeless(value) for key, value in data.items()}
+    return [placeless(value) for value in data] if isinstance(data, list) else data
 
 
 def numbers(data: Any, where: str = "") -> Iterator[tuple[str, float | int]]:

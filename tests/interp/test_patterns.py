@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +16,16 @@ from etude.core.lab import Lab
 from etude.interp.patterns import attention_patterns
 from etude.interp.recipes import Patterns
 from etude.models.architectures.decoder import Decoder
+from etude.models.architectures.encoder import Encoder
+from etude.models.architectures.encoder_decoder import EncoderDecoder
 from etude.models.transformer import Transformer
 from etude.text.corpora.fable import Fable
+from etude.text.corpora.multi30k import Multi30k
 from etude.text.recipes import Tokens
+from etude.text.tokenizers.bpe import BytePair
 from etude.text.tokenizers.byte import Byte
+from etude.train.objectives.masked import Masked
+from etude.train.objectives.sequence_to_sequence import SequenceToSequence
 from etude.train.recipes import At, Train
 from etude.train.schedule import Schedule
 
@@ -133,3 +140,71 @@ def test_a_text_that_is_no_text(lab: Lab):
     """What a shell hands over where the bytes are not UTF-8."""
     with pytest.raises(UsageError, match="not UTF-8"):
         Patterns(TRAIN, "caf\udce9")
+
+
+ENCODER = Train(
+    data=Tokens(Fable(stories=60), BytePair(vocabulary=300, specials=("mask", "first", "separator"))),
+    model=Encoder(layers=2, width=16, heads=2, feedforward=32, context=12),
+    objective=Masked(),
+    steps=0,
+    evaluate_tokens=256,
+)
+PAIRS = Train(
+    data=Tokens(Multi30k(path=str(Path(__file__).parents[1] / "studies" / "made" / "pairs")), Byte()),
+    model=EncoderDecoder(layers=2, encoder_layers=3, width=16, heads=2, feedforward=32, context=30),
+    objective=SequenceToSequence(),
+    steps=0,
+    evaluate_tokens=0,
+)
+
+
+def test_an_encoder_reads_a_framed_text(lab: Lab):
+    run = lab.run(Patterns(ENCODER, "The fox sat."))
+    _, tokenizer = etude.load(lab.run(ENCODER))
+    specials = tokenizer.specials
+    assert run.result["ids"] == [specials["first"], *tokenizer.encode("The fox sat."), specials["separator"]]
+    saved = run.tensors("patterns.safetensors")["patterns"]
+    length = len(run.result["ids"])
+    assert saved.shape == (2, 2, length, length) and run.result["cut"] == 0
+    assert (saved > 0).all(), "every position sees the whole text"
+    np.testing.assert_allclose(saved.sum(-1), 1, rtol=1e-5)
+
+
+def test_of_a_text_too_long_for_an_encoder_the_frame_stays(lab: Lab):
+    run = lab.run(Patterns(ENCODER, "The fox sat on a mat and the hen sat on the fox."))
+    _, tokenizer = etude.load(lab.run(ENCODER))
+    assert len(run.result["ids"]) == 12 and run.result["ids"][-1] == tokenizer.specials["separator"]
+    assert run.result["cut"] == len(tokenizer.encode("The fox sat on a mat and the hen sat on the fox.")) - 10
+
+
+def test_an_encoder_decoder_looks_at_its_source(lab: Lab):
+    run = lab.run(Patterns(PAIRS, "Ein Hund.", source="A small dog."))
+    saved = run.tensors("patterns.safetensors")
+    T, S = len("Ein Hund.") + 1, len("A small dog.") + 1
+    assert (len(run.result["tokens"]), len(run.result["source_tokens"])) == (T, S)
+    assert saved["patterns"].shape == (2, 2, T, T)
+    assert saved["cross"].shape == (2, 2, T, S)
+    assert saved["encoder"].shape == (3, 2, S, S)
+    for pattern in saved.values():
+        np.testing.assert_allclose(pattern.sum(-1), 1, rtol=1e-5)
+    assert (np.triu(saved["patterns"], 1) == 0).all() and (saved["cross"] > 0).all()
+    assert run.result["ids"][0] == run.result["source_ids"][-1], "the separator begins the one and ends the other"
+
+
+def test_cross_attention_is_the_softmax_of_queries_and_keys(lab: Lab):
+    run = lab.run(Patterns(PAIRS, "Ein Hund.", source="A dog."))
+    model, _ = etude.load(lab.run(PAIRS))
+    seen = {}
+    keep = {f"L1.cross.{name}": lambda x, name=name: seen.setdefault(name, x.clone()).clone() for name in "qk"}
+    with torch.no_grad(), model.tapped(keep):
+        model(torch.tensor([run.result["ids"]]), source=torch.tensor([run.result["source_ids"]]))
+    fit = torch.einsum("bthk,bshk->bhts", seen["q"], seen["k"]) / math.sqrt(8)
+    saved = run.tensors("patterns.safetensors")["cross"][1]
+    np.testing.assert_allclose(saved, fit.softmax(-1)[0].numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_source_where_there_is_none_and_none_where_there_should_be(lab: Lab):
+    with pytest.raises(UsageError, match="an encoder-decoder reads a source and writes a text: give the source too"):
+        lab.run(Patterns(PAIRS, "Ein Hund."))
+    with pytest.raises(UsageError, match="an encoder reads one text: leave --source out"):
+        lab.run(Patterns(ENCODER, "A dog.", source="A dog."))

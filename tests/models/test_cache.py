@@ -100,3 +100,13 @@ def test_no_more_is_read_than_the_context() -> None:
     model(torch.zeros(1, 4, dtype=torch.long), past=past)
     with pytest.raises(UsageError, match="a text of 5 tokens is longer than the model's context of 4"):
         model(torch.zeros(1, 1, dtype=torch.long), past=past)
+
+
+@torch.no_grad()
+def test_what_does_not_go_with_a_past_is_refused() -> None:
+    model, past, tokens = Decoder(context=8).build(V), Cache(8), torch.zeros(1, 2, dtype=torch.long)
+    model(tokens, past=past)
+    with pytest.raises(UsageError, match="a past keeps one document to a text: leave documents out, or past"):
+        model(tokens[:, :1], documents=tokens[:, :1], past=past)
+    with pytest.raises(UsageError, match="present says which of 1 positions are text, and there are 3"):
+        model(tokens[:, :1], present=tokens[:, :1] == 0, past=past)

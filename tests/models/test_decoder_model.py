@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -156,7 +157,11 @@ def test_what_cannot_be_read_is_refused(tokens: Callable[[], Tensor], message: s
     assert model.watchers == 0
 
 
-@pytest.mark.parametrize("tokens", [torch.zeros(4, dtype=torch.long), torch.zeros(1, 4)], ids=["one axis", "floats"])
+@pytest.mark.parametrize(
+    "tokens",
+    [torch.zeros(4, dtype=torch.long), torch.zeros(1, 4), torch.ones(1, 4, dtype=torch.bool)],
+    ids=["one axis", "floats", "truths"],
+)
 def test_tokens_of_another_form_are_refused(tokens: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as outside the tests
     with pytest.raises(UsageError, match=r"tokens are whole numbers of shape \[B, T\], not torch"):
@@ -182,7 +187,8 @@ def test_recomputing_gives_the_same_gradients_for_a_second_forward_pass() -> Non
     model, tokens = lively(RECOMPUTED), tokens_for(RECOMPUTED)
     kept = gradients(model, tokens)
     calls: list[int] = []
-    model.layers[1].register_forward_pre_hook(lambda *_: calls.append(1))
+    layers: Any = model.layers
+    layers[1].register_forward_pre_hook(lambda *_: calls.append(1))
     model.recompute = True
     again = gradients(model, tokens)
     assert len(calls) == 2

@@ -148,6 +148,17 @@ def test_equals_torchs_encoder(norm_at: Any, activation: Any) -> None:
     torch.testing.assert_close(watched["L0.attn.pattern"].sum(-1), torch.ones(B, 4, T))
 
 
+def test_padding_that_is_a_document_of_its_own_reaches_nobody() -> None:
+    model, (tokens, _) = lively(), texts()
+    documents = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2]).expand(B, T)
+    present = documents < 2
+    plain = model(tokens, documents=documents, present=present)
+    with model.tapped({"L*.attn.pattern": torch.clone}):  # the path that makes the pattern, as bf16 training does
+        watched = model(tokens, documents=documents, present=present)
+    torch.testing.assert_close(watched[present], plain[present])
+    torch.testing.assert_close(plain[:, :6], model(tokens[:, :6], documents=documents[:, :6]))
+
+
 @torch.no_grad()
 def copy_block(ours: Any, theirs: Any) -> None:
     """Give a layer of PyTorch the weights of one of ours: it stores them transposed, and q, k and v in one matrix."""

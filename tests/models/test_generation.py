@@ -256,8 +256,13 @@ def test_the_mode_of_the_model_is_left_as_it_was() -> None:
 
 def test_progress_is_told() -> None:
     told: list[tuple[float, float, str]] = []
+    beams: list[tuple[float, float, str]] = []
     model = lively(Decoder(**SHAPE))
     generate(model, LETTERS, PROMPTS, SAMPLINGS[0], batch=2, progress=lambda *now: told.append(now))
+    generate(
+        model, LETTERS, PROMPTS, Sampling(temperature=0, beams=2, max_tokens=4), progress=lambda *now: beams.append(now)
+    )
+    assert beams[-1][0] == beams[-1][1] == 4 * len(PROMPTS)
     assert told[-1] == (48, 48, "tokens") and [done for done, *_ in told] == sorted(done for done, *_ in told)
 
 

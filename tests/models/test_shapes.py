@@ -41,6 +41,7 @@ def test_the_families_are_whole() -> None:
         "transformer": 2, "gpt": 1, "gpt2": 5, "gpt3": 8, "pythia": 8, "gopher": 6, "chinchilla": 45, "bert": 3,
         "llama": 7,
     }  # fmt: skip
+    assert [shape for shapes in families().values() for shape in shapes] == list(SHAPES)
     assert len({shape.name for shape in SHAPES}) == len(SHAPES)
     assert all(shape.source for shape in SHAPES)
 

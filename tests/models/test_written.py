@@ -40,11 +40,17 @@ def test_a_run_holds_the_texts_and_their_tokens(tmp_path: Path) -> None:
     assert [text["ids"] for text in texts] == [list(text.ids) for text in expected]
     assert [text["text"] for text in texts] == [text.text for text in expected]
     assert texts[0]["ids"] != texts[1]["ids"]
+    assert next(iter(texts[0])) == "log_probability", "else the command line would take the text for a name"
     for text in texts:
         assert len(text["ids"]) == len(text["tokens"]) == len(text["log_probabilities"]) <= 5
         assert text["log_probability"] == pytest.approx(sum(text["log_probabilities"]))
     assert Generate.from_json(recipe.to_json()) == recipe
     assert recipe.fingerprint() == Generate(trained, "A dog, a", 2, sampling, batch=1).fingerprint()
+
+
+def test_a_stop_text_is_utf8() -> None:
+    with pytest.raises(UsageError, match=r"stop has .* which is not UTF-8; give --sampling\.stop in UTF-8"):
+        Sampling(stop=("a", "\udce9"))
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

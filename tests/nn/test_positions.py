@@ -7,7 +7,9 @@ import math
 import pytest
 import torch
 
+from etude.core.errors import UsageError
 from etude.nn.dot_product import attention_scores
+from etude.nn.embedding import Embedding
 from etude.nn.positions import Rotary, sinusoids
 
 
@@ -39,3 +41,15 @@ def test_rotary_keeps_lengths_and_the_first_position() -> None:
 
 def test_rotary_keeps_the_precision_of_what_it_turns() -> None:
     assert Rotary(8, 10, 10_000.0)(torch.randn(1, 4, 2, 8, dtype=torch.bfloat16)).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("wrong", [-1, 10])
+def test_places_that_a_model_has_not_are_refused(wrong: int) -> None:
+    at = torch.tensor([[0, wrong, 2]])
+    with pytest.raises(UsageError, match=f"position {wrong} is none of 0 to 9, which the model has"):
+        Rotary(8, 10, 10_000.0)(torch.randn(1, 3, 2, 8), at)
+    learned = Embedding(5, 8, 10, segments=10)
+    with pytest.raises(UsageError, match=f"position {wrong} is none of 0 to 9"):
+        learned(torch.zeros_like(at), at)
+    with pytest.raises(UsageError, match=f"segment {wrong} is none of 0 to 9"):
+        learned(torch.zeros_like(at), segments=at)

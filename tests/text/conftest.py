@@ -16,7 +16,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from etude.text.store import StoreWriter, TokenStore
+from etude.text.store import TokenStore
+from etude.text.store_writer import StoreWriter
 from etude.text.tokenizers.live import Tokenizer
 
 COMMIT = "c0ffee" + "0" * 34

@@ -83,7 +83,7 @@ def test_the_variants_are_not_taken_for_each_other(tmp_path: Path):
     assert "<unk>" in every(Wikitext(path=str(tmp_path)))[0]
     assert every(Wikitext(path=str(tmp_path), variant="raw")) == [raw] * 3
     only = wikitext(tmp_path / "only", "{}.txt", raw)
-    with pytest.raises(UsageError, match=r"variant raw, and unk was asked for: give --data.corpus.variant raw"):
+    with pytest.raises(UsageError, match=r"variant raw, and unk was asked for: set its field variant to raw"):
         every(Wikitext(path=str(only)))
     with pytest.raises(UsageError, match="several train files"):
         every(Wikitext(path=str(tmp_path), variant="raw"))
@@ -109,7 +109,7 @@ def test_wikitext_as_the_hub_has_it(tmp_path: Path):
         ("train", r"no train file of the variant unk in the folder '.*', which holds test.txt, valid.txt: corpus wiki"),
         (
             "all",
-            r"which holds nothing: corpus wikitext needs train, valid and test as \.txt.*; give the folder with --da",
+            r"which holds nothing: corpus wikitext needs train, valid and test as \.txt.*; give the folder with --corpus",
         ),
     ],
 )
@@ -138,6 +138,13 @@ def test_marks_are_kept_or_turned_into_lines(tmp_path: Path):
     assert kept.resolve().fingerprint() != without.resolve().fingerprint()
 
 
+@pytest.mark.parametrize("marks", ["kept", "plain"])
+def test_bytes_that_were_replaced_are_counted(tmp_path: Path, marks: Any):
+    (tmp_path / "train.jsonl").write_bytes(json.dumps({"text": article(1)}).encode().replace(b"First", b"\xff", 1))
+    (document,) = Wiki40b(path=str(tmp_path), marks=marks).documents("train")
+    assert "\ufffd" in document.text() and document.replaced == 1
+
+
 def test_wiki40b_of_another_format(tmp_path: Path):
     (tmp_path / "train.json").write_text(json.dumps(["no marks", "at all"]))
     with pytest.raises(UsageError, match=r"train.json:1 has no _START_ARTICLE_: .* read it with the corpus files"):
@@ -162,6 +169,19 @@ def test_tiny_shakespeare_in_three_tables(tmp_path: Path):
         (tmp_path / name).mkdir()
         write(pyarrow.table({"text": [text]}), tmp_path / name / "0000.parquet")
     assert every(Tinyshakespeare(path=str(tmp_path))) == list(parts.values())
+
+
+def test_rows_without_text_are_not_the_word_none(tmp_path: Path):
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra hub is not installed")
+    write = pytest.importorskip("pyarrow.parquet").write_table
+    for name in ("train", "validation", "test"):
+        write(pyarrow.table({"text": [None, "word " * 40]}), tmp_path / f"{name}.parquet")
+    assert every(Wikitext(path=str(tmp_path), variant="raw", articles=False)) == ["\n" + "word " * 40 + "\n"] * 3
+    assert "".join(every(Tinyshakespeare(path=str(tmp_path)))) == "word " * 120
+    for name in ("train", "validation", "test"):
+        write(pyarrow.table({"text": [1, 2]}), tmp_path / f"{name}.parquet")
+    with pytest.raises(UsageError, match=r"parquet' row 1: the text is '1', a int"):
+        every(Wikitext(path=str(tmp_path), variant="raw"))
 
 
 def tar(files: dict[str, bytes]) -> bytes:

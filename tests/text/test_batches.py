@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from etude.core.errors import UsageError
 from etude.text.batches import IGNORE, Batch, Openings, Sampler, Windows, order
-from etude.text.store import StoreWriter, TokenStore
+from etude.text.store import TokenStore
+from etude.text.store_writer import StoreWriter
 
 END = 99
 

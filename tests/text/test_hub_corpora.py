@@ -147,7 +147,7 @@ def test_what_is_no_home():
 
 
 def test_without_a_path_the_hub_is_offered_and_not_asked(hub: Hub):
-    with pytest.raises(UsageError, match=r"--data\.corpus\.path hub to fetch hub:Salesforce/wikitext/wikitext-2-v1"):
+    with pytest.raises(UsageError, match=r"\), or hub to fetch hub:Salesforce/wikitext/wikitext-2-v1"):
         corpus("wikitext", "").identity()
     assert hub.asked == []
 

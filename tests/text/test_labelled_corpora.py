@@ -118,7 +118,7 @@ def test_news_without_a_part(tmp_path: Path):
         news(tmp_path).identity()
     with pytest.raises(UsageError, match=r"the train split of .* is empty"):
         pairs(news(tmp_path, TEST), "train")
-    with pytest.raises(UsageError, match=r"--data.corpus.path FOLDER"):
+    with pytest.raises(UsageError, match=r"--corpus.path FOLDER \(--data.corpus.path for a training\)"):
         AgNews().identity()
 
 
@@ -181,6 +181,24 @@ def test_reviews_in_parquet(tmp_path: Path):
     hub = RtPolarity(path=str(tmp_path / "hub"))
     for split in SPLITS:
         assert sorted(pairs(hub, split)) == sorted(pairs(local, split))
+
+
+def test_rows_without_text_are_not_the_word_none(tmp_path: Path):
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra hub is not installed")
+    write = pytest.importorskip("pyarrow.parquet").write_table
+    held = [None if n == 3 else f"row {n}" for n in range(200)]
+    for name in ("train", "test"):
+        write(pyarrow.table({"text": held, "label": [0] * 200}), tmp_path / f"{name}.parquet")
+    reviews = [text for split in SPLITS for text, _ in pairs(RtPolarity(path=str(tmp_path)), split)]
+    assert set(reviews) == set(filter(None, held))
+    assert [text for text, _ in pairs(AgNews(path=str(tmp_path)), "test")][3] == ""
+
+
+def test_the_topics_of_news_on_the_hub_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hub").mkdir()  # a folder of one's own, of which the path `hub` does not speak
+    monkeypatch.setattr("etude.text.corpora._local.files_of", lambda *asked: pytest.fail(f"fetched {asked}"))
+    assert AgNews(path="hub").classes == AgNews().classes
 
 
 def test_half_of_the_reviews(tmp_path: Path):

@@ -14,7 +14,8 @@ from etude.core.errors import UsageError
 from etude.text.batches import Openings, Windows
 from etude.text.framing import Frame, Texts
 from etude.text.parts import Parts
-from etude.text.store import StoreWriter, TokenStore
+from etude.text.store import TokenStore
+from etude.text.store_writer import StoreWriter
 
 END, NAMES = 9, ("a", "b", "c")
 
@@ -43,7 +44,9 @@ def test_windows_by_hand(tmp_path: Path):
     documents=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 2)), min_size=3, max_size=12),
     context=st.integers(1, 3),
 )
-def test_windows_against_a_walk(documents: list[tuple[int, int]], context: int, tmp_path_factory: pytest.TempPathFactory):
+def test_windows_against_a_walk(
+    documents: list[tuple[int, int]], context: int, tmp_path_factory: pytest.TempPathFactory
+):
     documents = [(5, 0), *documents]
     store = store_of(tmp_path_factory.mktemp("walk") / "s", documents)
     owner = [label for length, label in documents for _ in range(length + 1)]

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etude.core.errors import DamagedError, EtudeError
-from etude.text.store import StoreWriter, TokenStore, dtype_for
+from etude.text.store import TokenStore, dtype_for
+from etude.text.store_writer import StoreWriter
 
 documents_of = st.lists(st.lists(st.lists(st.integers(0, 299), max_size=5), max_size=3), max_size=6)
 

@@ -211,6 +211,19 @@ def test_gpt2s_kind_is_read_as_before(tmp_path: Path):
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz.,'é", "the", "##nd", "##e"]
 
 
+def test_special_tokens_of_gpt2s_kind_are_kept(tmp_path: Path):
+    from etude.text.tokenizers.live.byte_pair import bytes_by_letter, gpt2_kind
+
+    inner = gpt2_kind({**bytes_by_letter(), "<|endoftext|>": 256}, [])
+    assert isinstance(
+        load_tokenizer(save(inner, tmp_path, eos_token="<|endoftext|>", pad_token="<|endoftext|>")), BytePairTokenizer
+    )
+    inner.add_special_tokens(["[MASK]", "</s>"])
+    found = load_tokenizer(save(inner, tmp_path, eos_token="</s>", mask_token="[MASK]"))
+    assert found.end == 258 and found.specials == {"mask": 257} and found.lossless and found.by_piece
+    assert found.decode(found.encode("[MASK] a</s>")) == "[MASK] a</s>" and max(found.encode("[MASK] a</s>")) < 256
+
+
 def vocab_txt(folder: Path, words: list[str], **config: Any) -> Path:
     (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     if config:

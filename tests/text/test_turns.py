@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from etude.core.errors import UsageError
 from etude.text.batches import IGNORE
 from etude.text.store import TokenStore
 from etude.text.tokenizers.bpe import BytePair
-from etude.text.tokenizers.live import ByteTokenizer, Tokenizer
+from etude.text.tokenizers.live import ByteTokenizer, Tokenizer, load_tokenizer
 from etude.text.turns import Marks, Turns, packed, turns
 
 TALK = "User: Hi.\nAssistant: Hello, you.\nUser: Bye.\nAssistant: Good bye."
@@ -52,6 +53,18 @@ def test_only_own_turns_are_learned_and_all_is_read(stored: Stored, tokenizer: T
     assert (batch.inputs[0, len(ids) + 1 :] == live.end).all() and not batch.given
     learns = batch.targets[0] != IGNORE
     assert (batch.targets[0, learns] == np.append(ids, live.end)[learns[: len(ids) + 1].nonzero()[0]]).all()
+
+
+def test_a_space_that_the_tokenizer_puts_first_moves_no_turn(stored: Stored, shared: Path) -> None:
+    live = load_tokenizer(shared / "weights" / "stories260K")
+    assert live.lossless and live.decode_bytes(live.encode("a b")[-1:]) == b"b", "alone, a token loses its space"
+    talk = "User: Where is my hat?\nAssistant: I do not know.\nUser: Look again.\nAssistant: It is on your head."
+    own = [" I do not know.\n", " It is on your head."]
+    (said,) = learned(samples(stored, [talk], 200, live), live)
+    assert said == "".join(own)[1:] + live.decode([live.end])  # of what is decoded, the first space is none of it
+    cut = samples(stored, [talk], 30, live)
+    assert learned(cut, live)[0].startswith("I do not")
+    assert live.decode(cut.batch(np.array([1])).inputs[0][1:]).startswith("User: Look again.")
 
 
 def test_a_long_dialogue_is_cut_between_exchanges(stored: Stored) -> None:

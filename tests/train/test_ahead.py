@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 
 from etude.core.lab import Lab
+from etude.core.run import Run
+from etude.core.shelf import differences
 from etude.text.batches import Batch, Windows
 from etude.train.ahead import Ahead
 from etude.train.recipes import Train
@@ -70,17 +71,34 @@ def test_closing_ends_the_thread_and_taking_begins_another():
     assert len(background()) == before
 
 
-def test_a_training_reads_each_batch_once_and_leaves_no_thread(
-    tiny: Callable[..., Train], lab: Lab, monkeypatch: pytest.MonkeyPatch
+def test_without_a_thread():
+    made: list[int] = []
+    ahead = Ahead(lambda number: made.append(number) or number, steps=5, apart=False)
+    before = len(background())
+    assert [ahead.take(number) for number in (0, 1, 4)] == made == [0, 1, 4]
+    assert len(background()) == before
+    ahead.close()
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("etude.train.trainer.Ahead", lambda make, steps, apart: Ahead(make, steps))
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_a_training_is_the_same_and_leaves_no_thread(
+    tiny: Callable[..., Train], trained: Callable[[Train], Run], lab: Lab, monkeypatch: pytest.MonkeyPatch
 ):
     made: list[int] = []
-    batch, before = Trainer.batch, len(background())
+    recipe = tiny(model={"dropout": 0.1})
+    whole, batch, before = trained(recipe), Trainer.batch, len(background())
     monkeypatch.setattr(Trainer, "batch", lambda self, number: made.append(number) or batch(self, number))
-    lab.run(tiny())
+    assert differences(whole, lab.run(recipe)) == {}
     assert made == list(range(12))
     assert len(background()) == before
 
 
+@pytest.mark.usefixtures("as_on_a_gpu")
 def test_a_training_that_dies_leaves_no_thread(tiny: Callable[..., Train], lab: Lab, monkeypatch: pytest.MonkeyPatch):
     batch, before = Windows.batch, len(background())
 
@@ -92,7 +110,6 @@ def test_a_training_that_dies_leaves_no_thread(tiny: Callable[..., Train], lab: 
     monkeypatch.setattr(Windows, "batch", torn)
     with pytest.raises(OSError, match="the disk is gone"):
         lab.run(tiny())
-    monkeypatch.undo()
     assert len(background()) == before
-    rows: Any = lab.run(tiny()).result["steps"]
-    assert rows == 12
+    monkeypatch.setattr(Windows, "batch", batch)
+    assert lab.run(tiny()).result["steps"] == 12

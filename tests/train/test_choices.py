@@ -178,9 +178,9 @@ def test_what_is_kept_for_the_backward_pass_is_as_estimated(shape: str, precisio
 
     tokens = torch.randint(0, 50, (batch, model.context))
     given = {"source": tokens} if isinstance(model, EncoderDecoder) else {}
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        with autocast(torch.device("cpu"), precision):
-            live.hidden(tokens, **given)
+    saved = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with saved, autocast(torch.device("cpu"), precision):
+        live.hidden(tokens, **given)
     copies = 2 * sum(p.numel() for p in live.parameters()) if precision == "bf16" else 0  # of the weights, in bf16
     found = sum(tensor.untyped_storage().nbytes() for tensor in held.values()) - copies
     assert 2 / 3 < activation_bytes(recipe, precision) / found < 3 / 2

@@ -30,7 +30,6 @@ EXTRAS = {
     "faiss": ("retrieval", "searching a library"),
     "ray": ("ray", "more than one machine"),
     "huggingface_hub": ("hub", "models and data sets from the hub"),
-    "datasets": ("hub", "models and data sets from the hub"),
     "pyarrow": ("hub", "parquet files"),
     "lm_eval": ("lm-eval", "the field's evaluation tasks"),
     "optuna": ("sweep", "sweeps that learn where to look"),

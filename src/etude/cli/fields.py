@@ -89,6 +89,8 @@ class Field:
             return "Runs, by id or name" if self.several else f"A run, by id or name; or {' or '.join(fitting)}"
         if self.family:
             return f"One of: {', '.join(self.family.names())}"
+        if self.several and str in typing.get_args(self.bare):  # as `values.read_list` has it
+            return """As a JSON list, '[", ", "b"]', where one has a comma, or a space at an end"""
         options = typing.get_args(self.bare) if typing.get_origin(self.bare) is Literal else ()
         return f"One of: {', '.join(map(values.written, options))}" if options else ""
 

@@ -165,6 +165,7 @@ def _parameter(field: Field, group: Group, find: Find) -> inspect.Parameter:
     kind: Any = {"flag": bool | None, "word": Any, "words": list[Any] | None}[field.shape or "word"]
     negative = negative_of(field.flag) if field.shape == "flag" else ()
     shared: dict[str, Any] = {"name": field.flag, "negative": negative, "help": field.help, "group": group}
+    shared |= {"json_list": False, "json_dict": False}  # words reach `convert` as they were typed
     if field.shape != "flag":
         shared |= {"converter": convert, "metavar": field.metavar, "consume_multiple": field.shape == "words" or None}
     hint = Annotated[kind, Parameter(show_default=False, **shared)]

@@ -91,7 +91,7 @@ def _print(made: Run) -> None:
     for line in result_lines(made.result, made.id):
         say(line)
     if "mfu" in (timing := made.result.get("timing", {})):
-        say(f"{timing['mfu']:.0%} of the {timing['peak_flops'] / 1e9:,.0f} GFLOP/s that matrix products reach here (MFU)")
+        say(f"{timing['mfu']:.0%} of the {timing['peak_flops'] / 1e9:,.0f} GFLOP/s of matrix products here (MFU)")
     say(near(made.path / PAGE if PAGE in made.files else made.path))
 
 

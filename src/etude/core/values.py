@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 import typing
 from collections.abc import Sequence
@@ -51,9 +52,14 @@ def read(text: str, hint: Any, flag: str) -> Any:
 
 
 def read_list(texts: Sequence[str], hint: Any, flag: str) -> tuple[Any, ...]:
-    """Return the values of several words, each of which may hold several with commas between."""
+    """Return the values of several words, each of which may hold several with commas between, or, where they are texts,
+    be a JSON list of them, which alone can say a text with a comma or with spaces at an end.
+
+    Raises:
+        UsageError: they are not of the field's type, or one holds commas or blanks alone.
+    """
     kinds = typing.get_args(hint)
-    words = split(texts)
+    words = _texts(texts, flag) if all(kind in (str, Ellipsis) for kind in kinds) else split(texts)
     if len(kinds) == 2 and kinds[1] is Ellipsis:
         return tuple(read(word, kinds[0], flag) for word in words)
     if len(words) != len(kinds):
@@ -66,6 +72,31 @@ def split(texts: Sequence[str]) -> list[str]:
     return [word.strip() for text in texts for word in text.split(",") if word.strip()]
 
 
+def _texts(words: Sequence[str], flag: str) -> list[str]:
+    """Return the texts in words: of a JSON list those in it, of another word those between its commas, without the
+    spaces around them."""
+    found: list[str] = []
+    for word in words:
+        if word.startswith('["') or word == "[]":
+            found += _json_list(word, flag)
+            continue
+        parts = [part.strip(" ") for part in word.split(",")]
+        if word and not any(parts):
+            raise UsageError(f"{flag} {word!r} has no text beside its commas: as a JSON list, {json.dumps([word])}")
+        found += [part for part in parts if part]
+    return found
+
+
+def _json_list(word: str, flag: str) -> list[str]:
+    try:
+        found = json.loads(word)
+    except ValueError as error:
+        raise UsageError(f'{flag} {word!r} is no JSON list ({error}): write it as \'[",", "b"]\'') from None
+    if not all(isinstance(item, str) for item in found):
+        raise UsageError(f'{flag} {word!r} is a JSON list of more than texts: write it as \'[",", "b"]\'')
+    return found
+
+
 def written(value: Any) -> str:
     """Return a value as `read` takes it."""
     if value is None:
@@ -73,8 +104,16 @@ def written(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
+        if all(isinstance(item, str) for item in value) and not all(map(_is_plain, value)):
+            return json.dumps(value, ensure_ascii=False)
         return ",".join(written(item) for item in value)
     return repr(value) if isinstance(value, float) else str(value)
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether a text among several can stand between commas."""
+    is_json = text.startswith('["') or text == "[]"
+    return bool(text) and text.isprintable() and text == text.strip(" ") and "," not in text and not is_json
 
 
 def _is_union(hint: Any) -> bool:

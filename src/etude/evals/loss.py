@@ -99,11 +99,11 @@ class Parted(NamedTuple):
 
     Attributes:
         of: [B, T] numbers of parts.
-        count: how many parts there are.
+        parts: how many parts there are.
     """
 
     of: np.ndarray
-    count: int
+    parts: int
 
 
 class Live(NamedTuple):
@@ -149,7 +149,7 @@ def tally(logits: Tensor, targets: Tensor, parts: Parted | None = None) -> Score
     scores = Scores(*(s.cpu().double().numpy() for s in sums))
     if parts is None:
         return scores
-    of = np.eye(parts.count)[parts.of] * predicted.cpu().numpy()[..., None]  # [B, T, P], 1 where a target belongs
+    of = np.eye(parts.parts)[parts.of] * predicted.cpu().numpy()[..., None]  # [B, T, P], 1 where a target belongs
     return replace(scores, part_loss=np.einsum("btp,bt->bp", of, loss.numpy()), part_count=of.sum(1))
 
 

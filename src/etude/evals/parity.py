@@ -275,14 +275,14 @@ class Rung(NamedTuple):
 
 
 RUNGS: dict[str, Rung] = {
-    "attention": Rung("functional.scaled_dot_product_attention", _attention),
-    "single head": Rung("nn.MultiheadAttention of one head", _heads(1)),
-    "multi-head": Rung("nn.MultiheadAttention", _heads(None)),
-    "block": Rung("nn.TransformerEncoderLayer, norm before and after", _block),
-    "classifier": Rung("nn.TransformerEncoder, mean and a linear map", _classifier),
-    "BERT": Rung("nn.TransformerEncoder, segments, BERT's head", _bert),
-    "GPT": Rung("nn.TransformerEncoder with a causal mask", _gpt),
-    "encoder-decoder": Rung("nn.Transformer", _encoder_decoder),
+    "attention": Rung("scaled_dot_product_attention", _attention),
+    "single head": Rung("MultiheadAttention, one head", _heads(1)),
+    "multi-head": Rung("MultiheadAttention", _heads(None)),
+    "block": Rung("TransformerEncoderLayer, pre- and post-norm", _block),
+    "classifier": Rung("TransformerEncoder, mean, linear map", _classifier),
+    "BERT": Rung("TransformerEncoder, BERT's head", _bert),
+    "GPT": Rung("TransformerEncoder, causal", _gpt),
+    "encoder-decoder": Rung("Transformer", _encoder_decoder),
 }
 """By name, in the order of the ladder."""
 

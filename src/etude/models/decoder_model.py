@@ -5,10 +5,11 @@ from __future__ import annotations
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from etude.core.errors import UsageError
 from etude.models.architectures.decoder import Decoder
 from etude.models.cache import Cache
-from etude.models.transformer import Transformer, blocks, final_norm
-from etude.nn.embedding import Embedding, Unembedding
+from etude.models.transformer import Transformer, blocks, embedding, final_norm
+from etude.nn.embedding import Unembedding
 from etude.nn.taps import Tap
 from etude.nn.view import PLAIN, View, not_padding, same_document
 
@@ -18,8 +19,7 @@ class DecoderModel(Transformer[Decoder]):
 
     def __init__(self, spec: Decoder, vocabulary: int) -> None:
         super().__init__(spec, vocabulary)
-        added = spec.positions if spec.positions != "rotary" else "none"
-        self.embed = Embedding(vocabulary, spec.width, spec.context, added, spec.scaled_embeddings, spec.dropout)
+        self.embed = embedding(spec, vocabulary)
         self.layers = blocks(spec, spec.layers)
         self.final_norm = final_norm(spec)
         self.unembed = None if spec.tied else Unembedding(spec.width, vocabulary)
@@ -46,6 +46,13 @@ class DecoderModel(Transformer[Decoder]):
         """
         before = past.length if past is not None else 0
         self.check_tokens(tokens, before)
+        if past is not None and documents is not None:
+            raise UsageError("a past keeps one document to a text: leave documents out, or past")
+        if present is not None and present.shape[1] != before + tokens.shape[1]:
+            raise UsageError(
+                f"present says which of {present.shape[1]} positions are text, and there are"
+                f" {before + tokens.shape[1]}: those of the past are among them"
+            )
         view = PLAIN
         if documents is not None or present is not None or positions is not None or past is not None:
             view = self._view(tokens, documents, present, positions, past)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from etude.core.errors import UsageError
 from etude.models.architectures.encoder_decoder import EncoderDecoder
 from etude.models.cache import Cache
-from etude.models.transformer import Transformer, blocks, final_norm
-from etude.nn.embedding import Embedding, Unembedding
+from etude.models.transformer import Transformer, blocks, embedding, final_norm
+from etude.nn.embedding import Unembedding
 from etude.nn.taps import Tap
 from etude.nn.view import View, not_padding
 
@@ -28,8 +28,7 @@ class EncoderDecoderModel(Transformer[EncoderDecoder]):
 
     def __init__(self, spec: EncoderDecoder, vocabulary: int) -> None:
         super().__init__(spec, vocabulary)
-        added = spec.positions if spec.positions != "rotary" else "none"
-        self.embed = Embedding(vocabulary, spec.width, spec.context, added, spec.scaled_embeddings, spec.dropout)
+        self.embed = embedding(spec, vocabulary)
         self.encoder = Stack(spec)
         self.layers = blocks(spec, spec.layers, cross=True)
         self.final_norm = final_norm(spec)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from etude.core.errors import UsageError
 from etude.models.architectures.encoder import Encoder
-from etude.models.transformer import Transformer, blocks, final_norm, norm_of
-from etude.nn.embedding import Embedding, Unembedding
+from etude.models.transformer import Transformer, blocks, embedding, final_norm, norm_of
+from etude.nn.embedding import Unembedding
 from etude.nn.feedforward import ACTIVATIONS
 from etude.nn.linear import bias, linear, weight
 from etude.nn.taps import Tap
@@ -41,11 +41,7 @@ class EncoderModel(Transformer[Encoder]):
 
     def __init__(self, spec: Encoder, vocabulary: int) -> None:
         super().__init__(spec, vocabulary)
-        added = spec.positions if spec.positions != "rotary" else "none"
-        norm = norm_of(spec) if spec.norm_embeddings else None
-        self.embed = Embedding(
-            vocabulary, spec.width, spec.context, added, spec.scaled_embeddings, spec.dropout, spec.segments, norm
-        )
+        self.embed = embedding(spec, vocabulary, spec.segments, spec.norm_embeddings)
         self.layers = blocks(spec, spec.layers, causal=False)
         self.final_norm = final_norm(spec)
         scores, bert = spec.classes or vocabulary, spec.head == "bert"
@@ -83,7 +79,8 @@ class EncoderModel(Transformer[Encoder]):
             raise UsageError("the model has no segments: build it with segments = 2, or leave them out")
         visible = None if documents is None else same_document(documents)
         if present is not None:
-            unpadded = not_padding(present)
+            # Padding of a document that is nothing else would see nothing at all.
+            unpadded = not_padding(present, 0 if documents is None else tokens.shape[1])
             visible = unpadded if visible is None else visible & unpadded
         x = self.embed(tokens, positions, segments)
         return self.final_norm(self.through(self.layers, x, View(positions=positions, visible=visible)))

@@ -66,6 +66,8 @@ def generate(
             if sampling.beams > 1:
                 best = beam_search(reader, part, tokenizer, sampling)
                 done |= {r.number: texts[0] for r, texts in zip(part, best, strict=True)}
+                if progress:
+                    progress(before + sum(request.most for request in part), total, "tokens")
                 continue
             texts = [Writing(request, tokenizer, sampling) for request in part]
             for _ in _steps(reader, part, texts, sampling):

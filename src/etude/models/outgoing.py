@@ -22,8 +22,6 @@ from etude.models.sources import CONFIG, WEIGHTS
 from etude.models.transformer import Transformer
 from etude.text.tokenizers.live import KIND_FILE, TOKENIZER_FILE, Tokenizer
 
-_TORCH_NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
-
 
 def export(
     model: Transformer,
@@ -54,7 +52,7 @@ def export(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not (force and folder.is_dir()):
         raise UsageError(f"{str(folder)!r} holds something already: give another folder, or --force to write over it")
     weights = weights_of(model, chosen, DTYPES[dtype] if dtype else None)
-    config["dtype"] = _TORCH_NAMES[next(iter(weights.values())).dtype]
+    config["dtype"] = str(next(iter(weights.values())).dtype).removeprefix("torch.")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     try:

@@ -64,6 +64,9 @@ class Sampling(Spec):
                 raise UsageError(f"{name} = {getattr(self, name)} is too small: it is {least} or more")
         if "" in self.stop:
             raise UsageError("stop holds an empty text, which every text ends with: leave it out")
+        lone = next((c for text in self.stop for c in text if "\ud800" <= c <= "\udfff"), None)
+        if lone is not None:
+            raise UsageError(f"stop has {lone!r}, which is not UTF-8; give --sampling.stop in UTF-8")
         if self.slide and not self.max_tokens:
             raise UsageError("a text that slides past the context has no end of its own: set max_tokens")
         if self.beams > 1:

@@ -71,7 +71,7 @@ def named(name: str) -> Shape:
 
 
 def families() -> dict[str, list[Shape]]:
-    """Return the shapes by family, each from its smallest on."""
+    """Return the shapes by family, in the order of `SHAPES`."""
     found: dict[str, list[Shape]] = {}
     for shape in SHAPES:
         found.setdefault(shape.family, []).append(shape)

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from etude.core.errors import UsageError
 from etude.models.architectures.base import Architecture
 from etude.nn.block import Block
+from etude.nn.embedding import Embedding
 from etude.nn.feedforward import FeedForward
 from etude.nn.linear import linear
 from etude.nn.norm import LayerNorm, RMSNorm
@@ -71,7 +72,7 @@ class Transformer(Tappable, Generic[Shape]):
             tokens: the texts.
             past: how many positions came before, in earlier calls.
         """
-        if tokens.ndim != 2 or tokens.is_floating_point():
+        if tokens.ndim != 2 or tokens.is_floating_point() or tokens.dtype == torch.bool:
             raise UsageError(f"tokens are whole numbers of shape [B, T], not {tokens.dtype} {list(tokens.shape)}")
         self.spec.fits(past + tokens.shape[1])
 
@@ -81,6 +82,20 @@ class Transformer(Tappable, Generic[Shape]):
         for layer in layers:
             x = checkpoint(layer, x, view, use_reentrant=False) if recompute else layer(x, view)
         return x
+
+
+def embedding(spec: Architecture, vocabulary: int, segments: int = 0, normed: bool = False) -> Embedding:
+    """Return a model's embedding, to which rotary positions add nothing.
+
+    Args:
+        spec: the architecture.
+        vocabulary: how many tokens there are.
+        segments: how many parts of a text have a vector of their own.
+        normed: whether the sum passes a norm.
+    """
+    added = spec.positions if spec.positions != "rotary" else "none"
+    norm = norm_of(spec) if normed else None
+    return Embedding(vocabulary, spec.width, spec.context, added, spec.scaled_embeddings, spec.dropout, segments, norm)
 
 
 def blocks(spec: Architecture, count: int, *, causal: bool = True, cross: bool = False) -> nn.ModuleList:

@@ -28,9 +28,9 @@ def generated(recipe: Generate, inputs: Mapping[Recipe, Run], run: Draft) -> dic
         "prompt": recipe.prompt,
         "texts": [
             {
+                "log_probability": text.log_probability,  # first, since what begins with words is named by them
                 "text": text.text,
                 "stopped": text.stopped,
-                "log_probability": text.log_probability,
                 "ids": list(text.ids),
                 "tokens": [tokenizer.piece(id) for id in text.ids],
                 "log_probabilities": list(text.log_probabilities),

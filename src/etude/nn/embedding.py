@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from etude.core.errors import UsageError
 from etude.nn.linear import bias, linear, weight
-from etude.nn.positions import sinusoids
+from etude.nn.positions import sinusoids, vectors_at
 from etude.nn.taps import Tap
 
 
@@ -98,10 +98,11 @@ class Embedding(nn.Module):
         x = self.tokens(embed(tokens, self.W_E, self.scaled))
         if self.added != "none":
             vectors = self.W_pos if self.added == "learned" else self.sinusoids.to(x.dtype)
-            x = x + self.positions(vectors[: tokens.shape[1]] if positions is None else F.embedding(positions, vectors))
+            at = vectors[: tokens.shape[1]] if positions is None else vectors_at(positions, vectors, "position")
+            x = x + self.positions(at)
         if self.parts:
             which = torch.zeros_like(tokens) if segments is None else segments
-            x = x + self.segments(F.embedding(which, self.W_seg))
+            x = x + self.segments(vectors_at(which, self.W_seg, "segment"))
         x = self.out(x)
         return self.dropout(x if self.norm is None else self.norm(x))
 

@@ -6,6 +6,9 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from etude.core.errors import UsageError
 
 
 def angles(positions: int, pairs: int, base: float = 10_000.0) -> Float[Tensor, "T P"]:
@@ -38,6 +41,19 @@ def rotate(
     return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1)
 
 
+def vectors_at(ids: Int[Tensor, "B T"], table: Float[Tensor, "N D"], what: str) -> Float[Tensor, "B T D"]:
+    """Return the row of a table of positions or segments at each id.
+
+    Raises:
+        UsageError: there is no such row. An accelerator reports this in its own way and later.
+    """
+    try:
+        return F.embedding(ids, table)
+    except IndexError:
+        wrong = ids[(ids < 0) | (ids >= table.shape[0])]
+        raise UsageError(f"{what} {int(wrong[0])} is none of 0 to {table.shape[0] - 1}, which the model has") from None
+
+
 class Rotary(nn.Module):
     """Rotary positions for queries or keys, with the sines and cosines kept. They are not weights and are not saved.
 
@@ -59,5 +75,6 @@ class Rotary(nn.Module):
     def forward(
         self, x: Float[Tensor, "B T H K"], positions: Int[Tensor, "B T"] | None = None
     ) -> Float[Tensor, "B T H K"]:
-        at = slice(x.shape[1]) if positions is None else positions
-        return rotate(x, self.cos[at], self.sin[at])
+        if positions is None:
+            return rotate(x, self.cos[: x.shape[1]], self.sin[: x.shape[1]])
+        return rotate(x, vectors_at(positions, self.cos, "position"), vectors_at(positions, self.sin, "position"))

@@ -96,38 +96,46 @@ def _findings(shown: Mapping[str, list[Shape]]) -> list[Finding]:
     words = f"Of {len(every)} shapes, {len(near)} are within {CLOSE:.0%} of the number that their paper states."
     found.append(Finding(text(words), "clear"))
     for shape in far:
-        why = f": {shape.remark}" if shape.remark else ", and why is not known here"
-        words = f"{shape.name} is {row(shape)['difference']:+.1%} from what {shape.source} states{why}."
+        why = shape.remark or "why is not known here"
+        apart = row(shape)["difference"]
+        more = f"{abs(apart):.1%} {'more' if apart > 0 else 'fewer'}"
+        words = f"{shape.name} has {more} parameters than are stated ({shape.source}): {why}."
         found.append(Finding(text(words), "clear" if shape.remark else "uncertain"))
     return found
 
 
 def _section(family: str, shapes: list[Shape]) -> Section:
-    columns = ("model", "layers", "width", "heads", "vocabulary", "counted", "released", "stated", "difference (%)")
+    columns = ("model", "layers", "width", "heads", "counted", "released", "stated (millions)", "difference (%)")
     rows = tuple(
         (
             shape.name,
             shape.spec.layers,
             shape.spec.width,
             shape.spec.heads,
-            shape.vocabulary,
             shape.parameters + shape.elsewhere,
-            shape.exact or None,
-            round(shape.stated),
+            ("the same" if is_exact(shape) else f"{shape.exact:,}") if shape.exact else None,
+            f"{shape.stated / 1e6:,.4g}",
             f"{100 * row(shape)['difference']:+.1f}",
         )
         for shape in shapes
     )
     sources = "; ".join(dict.fromkeys(shape.source for shape in shapes))
-    blocks: list[Block] = [Table(columns, rows, caption=f"Stated in {sources}. The difference is to what is stated.")]
+    blocks: list[Block] = [
+        Table(
+            columns,
+            rows,
+            caption=f"Parameters, as counted here, in the released weights and as"
+            f" stated in {sources}. The difference is of the first to the last.",
+        )
+    ]
     told = [shape for shape in shapes if shape.remark]
     if told:
         notes = tuple((shape.name, shape.remark, shape.elsewhere or None) for shape in told)
         blocks.append(
             Table(
-                ("model", "remark", "parameters that the architecture here has no part for"),
+                ("model", "remark", "without a part here"),
                 notes,
-                caption="Counted in the table above.",
+                caption="Parameters that the architectures here have no part for are in the count above.",
             )
         )
     return Section(family, tuple(blocks))

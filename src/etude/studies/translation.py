@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Run
-from etude.core.spec import AUTO
+from etude.core.spec import AUTO, cosmetic
 from etude.evals.recipes import Parity, Score, Translations
 from etude.interp.recipes import Patterns
 from etude.models.architectures.encoder_decoder import EncoderDecoder
@@ -47,7 +47,9 @@ class Translation(Study):
         untrained: how many the untrained model translates, which writes to its longest always.
         shown: translations that are printed.
         drawn: source and translation whose cross-attention is drawn, in turn: two texts, or four, ...
+        precision: of the training; `auto` is bf16 where the machine multiplies it natively.
         seed: of weights, order and dropout.
+        device: where it trains.
     """
 
     pairs: Corpus = field(default_factory=Multi30k)
@@ -83,7 +85,9 @@ class Translation(Study):
         "Two young girls are playing with a red ball.",
         "Zwei junge Mädchen spielen mit einem roten Ball.",
     )
+    precision: Literal["fp32", "bf16", "auto"] = "auto"
     seed: int = 0
+    device: str = cosmetic("cpu")
 
     @classmethod
     def presets(cls) -> dict[str, Self]:
@@ -119,6 +123,9 @@ class Translation(Study):
             )
         return super().resolve()
 
+    def settle(self) -> Self:
+        return replace(self, precision=self.train.precision)
+
     # What is wanted
 
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
@@ -138,10 +145,14 @@ class Translation(Study):
             batch=self.batch,
             steps=self.steps,
             average=self.average,
+            precision=self.precision,
+            compiled="no",
+            recompute="no",
             evaluate_every=min(self.evaluate_every, self.steps),
             evaluate_tokens=0,
             seed=self.seed,
-        )
+            device=self.device,
+        ).settle()
 
     @property
     def greedy(self) -> Translations:

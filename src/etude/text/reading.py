@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import functools
 import gzip
 import io
 import json
@@ -15,9 +16,11 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TextIO, cast
+from typing import IO, Any, TextIO, TypeVar, cast
 
 from etude.core.errors import DamagedError, UsageError, unknown
+
+T = TypeVar("T")
 
 TEXTS = (".md", ".txt")
 """Formats that hold one text each."""
@@ -27,6 +30,21 @@ _AHEAD = 1 << 16
 _SEE = "--corpus.text-field"
 _PLACE = re.compile(rb"(?<=[^ \t\r\n\f\v])[ \n]")
 _MARKS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+
+
+def once_a_file(read: Callable[[Path], T]) -> Callable[[Path], T]:
+    """Return a function that reads each file once in a process, while its size and time of change stay."""
+
+    @functools.lru_cache(maxsize=1 << 16)
+    def kept(path: Path, size: int, changed: int) -> T:
+        return read(path)
+
+    @functools.wraps(read)
+    def asked(path: Path) -> T:
+        stat = path.stat()
+        return kept(path, stat.st_size, stat.st_mtime_ns)
+
+    return asked
 
 
 @contextmanager
@@ -77,8 +95,9 @@ def place(path: Path, share: float) -> int:
     return at + next((n for n, byte in enumerate(ahead[1:5]) if byte & 0xC0 != 0x80), 0)
 
 
+@once_a_file
 def invalid_bytes(path: Path) -> int:
-    """Return how many bytes of a file are not UTF-8."""
+    """Return how many bytes of a file are not UTF-8. Kept while its size and time of change stay."""
     return sum(len(re.findall("[\ud800-\udfff]", text)) for text in stretches(path) if not text.isascii())
 
 
@@ -163,6 +182,15 @@ def columns(path: Path, names: Sequence[str], see: str = "") -> Iterator[tuple[A
         raise UsageError(f"cannot read {str(path)!r} as Parquet: {str(error).splitlines()[0]}") from None
 
 
+def text_of(path: Path, number: int, value: Any) -> str:
+    """Return the text in a row of a Parquet file; where the row holds nothing, an empty one.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    return _text(path, f"row {number}", "" if value is None else value)
+
+
 @contextmanager
 def _decoded(path: Path) -> Iterator[TextIO]:
     with opened(path) as file, io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="") as text:
@@ -191,7 +219,7 @@ def _json(path: Path, field: str) -> Iterator[str]:
 
 def _parquet(path: Path, field: str) -> Iterator[str]:
     for number, (value,) in enumerate(columns(path, [field], _SEE), 1):
-        yield _text(path, f"row {number}", "" if value is None else value)
+        yield text_of(path, number, value)
 
 
 ROWS: dict[str, Callable[[Path, str], Iterator[str]]] = {

@@ -1,4 +1,4 @@
-"""The token store: a split's tokens as one file, read through memory mapping and written as a stream.
+"""The token store: a split's tokens as one file, read through memory mapping. `store_writer` makes it.
 
 Layout, all numbers little-endian:
 
@@ -15,29 +15,24 @@ Layout, all numbers little-endian:
 
 from __future__ import annotations
 
-import dataclasses
-import errno
 import hashlib
 import json
 import os
 import struct
-from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
 
 import numpy as np
 
-from etude.core.errors import DamagedError, EtudeError
-from etude.core.files import replacing
+from etude.core.errors import DamagedError
 
 MAGIC, VERSION = b"ETUDETOK", 2
 
-_START = struct.Struct("<8sII32s")
-_PAGE = 4096
-_CHUNK = 1 << 20
+START = struct.Struct("<8sII32s")
+"""What stands before the header: letters, version, length and hash."""
+
+PAGE = 4096
+"""The tokens start at a multiple of it."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +111,8 @@ class TokenStore:
         path = Path(path)
         try:
             with path.open("rb") as file:
-                start = file.read(_PAGE)
-                start += file.read(max(0, _header_bytes(start) - _PAGE))
+                start = file.read(PAGE)
+                start += file.read(max(0, _header_bytes(start) - PAGE))
                 size = os.fstat(file.fileno()).st_size
         except OSError as error:
             raise DamagedError(f"cannot read the token store {str(path)!r}: {error.strerror}") from None
@@ -181,142 +176,15 @@ class TokenStore:
             raise _damaged(self.path, f"was changed: its sha256 is {found[:12]} and its header says {self.sha256[:12]}")
 
 
-class StoreWriter:
-    """Writes a store token by token, in memory that does not grow, under another name until it is whole.
-
-    Used in a `with` block; the file is there, complete, when the block ends without an error, and not at all if not.
-    A full disk, or another failure of the system in the block, becomes an EtudeError that names the file.
-
-    Args:
-        path: the file to make.
-        vocabulary: every token is below it.
-        openings: noted in the header.
-        classes: names of the labels; with any, each document needs one.
-        sides: names of the documents that make one sample together; with any, documents come in groups of so many.
-    """
-
-    def __init__(
-        self, path: Path, vocabulary: int, openings: int = 0, classes: Sequence[str] = (), sides: Sequence[str] = ()
-    ) -> None:
-        self.path, self.vocabulary, self.openings = path, vocabulary, openings
-        self.classes, self.sides = tuple(classes), tuple(sides)
-        self._dtype = dtype_for(vocabulary)
-        most = _START.size + len(self._described(2**63, 2**63, 2**63, 2**63, "0" * 64)[1])
-        self._start = -(-most // _PAGE) * _PAGE
-        self._count = self._documents = self._bytes = self._begun = 0
-        self._hash = hashlib.sha256()
-        self._resources = ExitStack()
-        self.header: Header | None = None
-
-    def __enter__(self) -> Self:
-        with ExitStack() as opening:
-            self._temporary = opening.enter_context(replacing(self.path))
-            self._boundaries, self._labels = self._beside("documents", opening), self._beside("labels", opening)
-            self._file: IO[bytes] = opening.enter_context(self._temporary.open("wb", buffering=_CHUNK))
-            self._file.write(bytes(self._start))
-            self._resources = opening.pop_all()
-        return self
-
-    def add(self, ids: Sequence[int] | np.ndarray, bytes: int) -> None:
-        """Append tokens of the current document.
-
-        Args:
-            ids: the tokens.
-            bytes: how many bytes of UTF-8 they stand for; 0 for a separator.
-
-        Raises:
-            EtudeError: a token is not below the vocabulary.
-        """
-        array = np.asarray(ids, dtype=np.int64)
-        if array.size and not (array.min() >= 0 and array.max() < self.vocabulary):
-            raise EtudeError(f"token {array.max()} does not fit a vocabulary of {self.vocabulary}")
-        self._write(array.astype(self._dtype).tobytes())
-        self._count += array.size
-        self._bytes += bytes
-
-    def end_document(self, label: int | None = None) -> None:
-        """Say that the tokens since the last call are one document.
-
-        Raises:
-            EtudeError: the label is none of the classes.
-        """
-        if self.classes or label is not None:
-            self._labels.write(struct.pack("<q", self._checked(label)))
-        self._boundaries.write(struct.pack("<Q", self._begun))
-        self._begun = self._count
-        self._documents += 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            with self._resources:  # closes and tidies, and puts the file in its place unless an error passes through
-                if error is not None:
-                    raise error
-                self._complete()
-        except OSError as failure:
-            raise self._failed(failure) from None
-
-    def _complete(self) -> None:
-        """Append the document boundaries, write the header over the room left for it, and flush to the disk."""
-        if self._begun != self._count:
-            raise EtudeError("the last document was not ended: call end_document")
-        if self.sides and self._documents % len(self.sides):
-            raise EtudeError(f"{self._documents} documents make no groups of {len(self.sides)}, one a side")
-        self._write(bytes(-self._file.tell() % 8))
-        self._boundaries.write(struct.pack("<Q", self._count))
-        for spool in (self._boundaries, self._labels):
-            spool.seek(0)
-            while chunk := spool.read(_CHUNK):
-                self._write(chunk)
-        self.header, data = self._described(
-            self._count, self._documents, self._bytes, self._start, self._hash.hexdigest()
-        )
-        self._file.seek(0)
-        self._file.write(_START.pack(MAGIC, VERSION, len(data), hashlib.sha256(data).digest()) + data)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def _described(self, count: int, documents: int, bytes: int, start: int, sha256: str) -> tuple[Header, bytes]:
-        """Return the header of a store with these numbers, and how it is written."""
-        fixed = (self.vocabulary, self.openings, self.classes, self.sides)
-        header = Header(self._dtype, count, documents, bytes, *fixed, start, sha256)
-        return header, json.dumps(dataclasses.asdict(header)).encode()
-
-    def _beside(self, what: str, opening: ExitStack) -> IO[bytes]:
-        """Open a file for what comes after the tokens; it goes when the store is whole."""
-        path = self._temporary.with_name(f"{self._temporary.name}-{what}")
-        opening.callback(path.unlink, missing_ok=True)
-        return opening.enter_context(path.open("w+b", buffering=_CHUNK))
-
-    def _checked(self, label: int | None) -> int:
-        if not self.classes:
-            raise EtudeError(f"document {self._documents} has the label {label} and there are no classes")
-        if label is None or not 0 <= label < len(self.classes):
-            raise EtudeError(
-                f"document {self._documents} has the label {label}, and the {len(self.classes)} classes"
-                f" ({', '.join(self.classes)}) are numbered from 0"
-            )
-        return label
-
-    def _write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._hash.update(data)
-
-    def _failed(self, error: OSError) -> EtudeError:
-        remedy = "; make room and run again" if error.errno == errno.ENOSPC else ""
-        return EtudeError(f"cannot write {str(self.path)!r}: {error.strerror}{remedy}")
-
-
 def _parse(path: Path, start: bytes) -> Header:
-    if len(start) < _START.size or not start.startswith(MAGIC):
+    if len(start) < START.size or not start.startswith(MAGIC):
         raise _damaged(path, "is no token store, or is cut short")
-    _, version, length, digest = _START.unpack_from(start)
+    _, version, length, digest = START.unpack_from(start)
     if version != VERSION:
         raise DamagedError(
             f"the token store {str(path)!r} has version {version} and this Etude reads version {VERSION}: make it again"
         )
-    data = start[_START.size : _START.size + length]
+    data = start[START.size : START.size + length]
     if hashlib.sha256(data).digest() != digest:
         raise _damaged(path, "has a header that was changed or cut short")
     found = json.loads(data)
@@ -325,8 +193,8 @@ def _parse(path: Path, start: bytes) -> Header:
 
 def _header_bytes(start: bytes) -> int:
     """Return how many bytes the header takes that begins so, at most a mebibyte: what was damaged may say anything."""
-    length = _START.unpack_from(start)[2] if len(start) >= _START.size else 0
-    return min(_START.size + length, 1 << 20)
+    length = START.unpack_from(start)[2] if len(start) >= START.size else 0
+    return min(START.size + length, 1 << 20)
 
 
 def _mapped(path: Path, dtype: str, at: int, count: int) -> np.ndarray:

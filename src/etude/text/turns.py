@@ -119,8 +119,11 @@ class Turns:
         """Yield the start and length of each sample, and note which tokens are the model's own."""
         for start, stop in zip(self.store.documents[:-1].tolist(), self.store.documents[1:].tolist(), strict=True):
             ids = self._tokens[start:stop]
-            found = turns(tokenizer.decode_bytes(ids[:-1].tolist()), marks)
-            places = np.cumsum(self._lengths_of[ids]) - self._lengths_of[ids]  # each token's first byte
+            text = tokenizer.decode_bytes(ids[:-1].tolist())
+            found = turns(text, marks)
+            ends = np.cumsum(self._lengths_of[ids])
+            before = ends[-1] - len(text)  # a space that the tokenizer puts before a text, and that is none of it
+            places = np.maximum(ends - self._lengths_of[ids] - before, 0)  # each token's first byte
             for own_start, own_stop in found.own:
                 self._own[start:stop] |= (places >= own_start) & (places < own_stop)
             begins = start + np.searchsorted(places, found.exchanges)
@@ -148,7 +151,12 @@ def packed(bounds: list[int], most: int) -> Iterator[tuple[int, int]]:
 
 
 def _byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
-    """Return how many bytes of text each token stands for: none for the separator."""
-    lengths = np.array([len(tokenizer.decode_bytes([id])) for id in range(tokenizer.vocabulary)], dtype=np.int64)
-    lengths[[tokenizer.end, *tokenizer.specials.values()]] = 0
-    return lengths
+    """Return how many bytes each token stands for within a text: none for the separator."""
+    first = tokenizer.encode("a")  # at the start of a text a tokenizer may leave a space out that it has put there
+    alone, unwritten = len(tokenizer.decode_bytes(first)), {tokenizer.end, *tokenizer.specials.values()}
+    return np.array(
+        [
+            0 if id in unwritten else len(tokenizer.decode_bytes([*first, id])) - alone
+            for id in range(tokenizer.vocabulary)
+        ]
+    )

@@ -14,7 +14,8 @@ from etude.text.corpora.base import Corpus, Document
 from etude.text.openings import opening
 from etude.text.recipes import PARAGRAPH, Tokens
 from etude.text.splits import SPLITS
-from etude.text.store import StoreWriter, TokenStore
+from etude.text.store import TokenStore
+from etude.text.store_writer import StoreWriter
 from etude.text.tokenizers.live import Tokenizer
 
 if TYPE_CHECKING:

@@ -74,7 +74,7 @@ class Trainer:
         self._parameters = list(model.parameters())  # finding them takes as long as the fused step over them
         self.sampler = Sampler(len(examples), recipe.batch, stream(recipe.seed, "order"))
         self.flops_per_token = flops_per_token
-        self._ahead = Ahead(lambda number: self.batch(number), recipe.steps)
+        self._ahead = Ahead(lambda number: self.batch(number), recipe.steps, apart=self.device.type != "cpu")
 
     def _spread(self, loss: Loss) -> Callable[..., Summed]:
         """Return the loss, compiled where asked, over as many processes as there are."""
@@ -116,6 +116,7 @@ class Trainer:
             self.model.train()
         self.optimiser.zero_grad(set_to_none=True)
         loss, right, logged = 0.0, 0, recipe.is_logged(number + 1)
+        beside: dict[str, float] = {}
         pieces = parts(batch, recipe.accumulate)
         for part in pieces:
             with self._exchanging(part is pieces[-1]):
@@ -124,7 +125,9 @@ class Trainer:
                 found.loss.backward()  # of a sum: what makes a mean of it comes with the clipping, in one pass
             loss += found.loss.item() / count
             right += 0 if found.right is None else int(found.right)
-        loss, right = self.others.sums(loss, float(right))
+            for name, value in ((found.beside or {}) if logged else {}).items():
+                beside[name] = beside.get(name, 0.0) + float(value) / count
+        loss, right, *others = self.others.sums(loss, float(right), *beside.values())
         norm = self._scale_gradients(size / count)  # what the processes exchange is the mean over them
         if np.isfinite(norm) and np.isfinite(loss):  # else the loop stops, and the weights are still the last good ones
             self.optimiser.step()
@@ -133,7 +136,7 @@ class Trainer:
         row: dict[str, Any] = {"loss": loss, "gradient_norm": norm, "learning_rate": rate, "flops": done}
         if not (np.isfinite(norm) and np.isfinite(loss)):
             row["where"] = self._first_broken()
-        return {**row, "accuracy": right / count} if logged else row
+        return {**row, "accuracy": right / count, **dict(zip(beside, others, strict=True))} if logged else row
 
     def _scale_gradients(self, factor: float) -> float:
         """Let the optimiser see the gradients times a factor, clipped, and return their norm before clipping.

@@ -52,6 +52,9 @@ def _train(recipe: Train, inputs: Mapping[Recipe, Run], run: Draft, others: Toge
     model = new_model(recipe, data, inputs)
     examples = recipe.objective.examples(data, "train", recipe.context)
     forward = float(recipe.model.flops_per_token(data.vocabulary, examples.context))
+    shortened = too_long(examples)
+    if any(shortened.values()):
+        run.say(f"{recipe.id}: longer than the context of {examples.context}: training samples {described(shortened)}")
     began = time.monotonic()
     untrained = held_out.score(model)
     trainer = Trainer(recipe, model, examples, forward, others)
@@ -105,10 +108,21 @@ def _train(recipe: Train, inputs: Mapping[Recipe, Run], run: Draft, others: Toge
         "flops": flops,
         "flops_6nd": 6.0 * parameters * tokens,
         "epochs": taken * recipe.batch / len(examples),
-        "validation": held_out.summary(final),
+        **shortened,
+        "validation": held_out.summary(final) | held_out.beside(trainer.given),
         "untrained": held_out.summary(untrained),
         "timing": {**seconds, **speed},
     }
+
+
+def too_long(examples: Examples) -> dict[str, int]:
+    """Return how many samples were left out, or cut, because they are longer than the context, where they can be."""
+    return {name: int(getattr(examples, name)) for name in ("left_out", "cut") if hasattr(examples, name)}
+
+
+def described(shortened: Mapping[str, int]) -> str:
+    """Return the counts of `too_long` in words."""
+    return " and ".join(f"{name.replace('_', ' ')} {count}" for name, count in shortened.items() if count)
 
 
 class Held:
@@ -122,7 +136,7 @@ class Held:
     def __init__(self, recipe: Train, data: TextData, others: Together) -> None:
         self.examples: Examples = recipe.objective.examples(data, "valid", recipe.context)
         self.windows = chosen_windows(self.examples, recipe.evaluate_tokens)
-        self.precision = recipe.precision
+        self.objective, self.precision = recipe.objective, recipe.precision
         self.tokens_per_byte = data.tokens_per_byte("valid") if recipe.objective.per_byte else None
         mixed = isinstance(recipe.data.corpus, Mix) and isinstance(self.examples, Windows | Openings)
         self.parts = Parts(self.examples) if mixed else None
@@ -142,6 +156,10 @@ class Held:
     def summary(self, scores: Scores) -> dict[str, Any]:
         """Return scores as a result has them."""
         return scores.summary(self.tokens_per_byte, self.parts.names if self.parts else ())
+
+    def beside(self, model: Transformer) -> dict[str, Any]:
+        """Return what the objective has to say of a model beside its scores. Each process reads all of it."""
+        return self.objective.beside(model, self.examples, self.windows, self.precision)
 
     def row(self, model: Transformer) -> dict[str, Any]:
         """Return what a row of the record says of a model."""

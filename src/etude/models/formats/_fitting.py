@@ -9,6 +9,9 @@ from etude.core.spec import label
 from etude.core.values import written
 from etude.models.architectures.base import Architecture
 
+ACTIVATION_NAMES = {"gelu": "gelu", "gelu-tanh": "gelu_new", "relu": "relu", "silu": "silu"}
+"""What transformers calls our activations."""
+
 
 def require(spec: Architecture, target: str, kind: type[Architecture], **wanted: Any) -> None:
     """Raise UsageError where an architecture differs from what a format can say.

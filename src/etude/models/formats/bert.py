@@ -11,12 +11,11 @@ from etude.core.errors import UsageError
 from etude.models.architectures.base import Architecture
 from etude.models.architectures.encoder import Encoder
 from etude.models.formats._config import Config, one_dropout
-from etude.models.formats._fitting import own_keys, require, require_attention
+from etude.models.formats._fitting import ACTIVATION_NAMES, own_keys, require, require_attention
 from etude.models.formats._rows import dense, heads_read, heads_write, norm, plain, transposed
 from etude.models.formats.base import Format, Reading, Row
 
 _CLASSIFIER = "BertForSequenceClassification"
-_NAMES = {"gelu": "gelu", "gelu-tanh": "gelu_new", "relu": "relu", "silu": "silu"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Bert(Format):
             "intermediate_size": spec.feedforward,
             "max_position_embeddings": spec.context,
             "layer_norm_eps": spec.norm_epsilon,
-            "hidden_act": _NAMES[spec.activation],
+            "hidden_act": ACTIVATION_NAMES[spec.activation],
             "type_vocab_size": spec.segments,
             "tie_word_embeddings": spec.tied or spec.classes > 0,
             **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), spec.dropout),

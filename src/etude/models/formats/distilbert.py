@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from etude.models.architectures.base import Architecture
 from etude.models.architectures.encoder import Encoder
 from etude.models.formats._config import Config, one_dropout
-from etude.models.formats._fitting import require
+from etude.models.formats._fitting import ACTIVATION_NAMES, require
 from etude.models.formats._rows import dense, heads_read, heads_write, norm, plain, transposed
 from etude.models.formats.base import Format, Reading, Row
 from etude.models.formats.bert import require_encoder
@@ -17,8 +17,6 @@ from etude.models.formats.bert import require_encoder
 _TARGET = "DistilBertForMaskedLM"
 _EPSILON = 1e-12
 """The class has no field for it."""
-
-_NAMES = {"gelu": "gelu", "gelu-tanh": "gelu_new", "relu": "relu", "silu": "silu"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Distilbert(Format):
             "n_heads": spec.heads,
             "hidden_dim": spec.feedforward,
             "max_position_embeddings": spec.context,
-            "activation": _NAMES[spec.activation],
+            "activation": ACTIVATION_NAMES[spec.activation],
             "sinusoidal_pos_embds": False,
             "tie_word_embeddings": spec.tied,
             **dict.fromkeys(("dropout", "attention_dropout"), spec.dropout),

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from etude.models.architectures.base import Architecture
 from etude.models.architectures.decoder import Decoder
 from etude.models.formats._config import Config, one_dropout
-from etude.models.formats._fitting import own_keys, require, require_attention
+from etude.models.formats._fitting import ACTIVATION_NAMES, own_keys, require, require_attention
 from etude.models.formats._rows import norm, plain, transposed
 from etude.models.formats.base import Format, Reading, Row
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_NAMES = {"gelu": "gelu", "gelu-tanh": "gelu_new", "relu": "relu", "silu": "silu"}
 _TARGET = "GPT2LMHeadModel"
 
 
@@ -67,7 +66,7 @@ class Gpt2(Format):
             "n_inner": spec.feedforward,
             "n_positions": spec.context,
             "layer_norm_epsilon": spec.norm_epsilon,
-            "activation_function": _NAMES[spec.activation],
+            "activation_function": ACTIVATION_NAMES[spec.activation],
             "tie_word_embeddings": spec.tied,
             **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), spec.dropout),
         }

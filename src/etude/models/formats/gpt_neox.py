@@ -6,17 +6,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from etude.core.errors import UsageError
 from etude.models.architectures.base import Architecture
 from etude.models.architectures.decoder import Decoder
 from etude.models.formats._config import Config, one_dropout
-from etude.models.formats._fitting import own_keys, require, require_attention
+from etude.models.formats._fitting import ACTIVATION_NAMES, own_keys, require, require_attention
 from etude.models.formats._rows import dense, heads_write, norm, plain, transposed
 from etude.models.formats.base import Format, Reading, Row
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_NAMES = {"gelu": "gelu", "gelu-tanh": "gelu_new", "relu": "relu", "silu": "silu"}
 _TARGET = "GPTNeoXForCausalLM"
 
 
@@ -57,12 +57,14 @@ class GptNeox(Format):
             rotary_base=base,
             rotary_fraction=fraction,
         )
+        _require_pairs(spec)
         return Reading(spec, config.take("vocab_size", int), remarks)
 
     def write(self, spec: Architecture, vocabulary: int) -> dict[str, Any]:
         fixed = {"positions": "rotary", "norm": "layer", "norm_at": "pre", "biases": True, "gated": False}
         require(spec, _TARGET, Decoder, **fixed, kv_heads=own_keys(spec))
         require_attention(spec, _TARGET, "full")
+        _require_pairs(spec)
         angles = {"rope_theta": spec.rotary_base, "partial_rotary_factor": spec.rotary_fraction}
         return {
             "architectures": [_TARGET],
@@ -74,7 +76,7 @@ class GptNeox(Format):
             "intermediate_size": spec.feedforward,
             "max_position_embeddings": spec.context,
             "layer_norm_eps": spec.norm_epsilon,
-            "hidden_act": _NAMES[spec.activation],
+            "hidden_act": ACTIVATION_NAMES[spec.activation],
             "use_parallel_residual": spec.parallel,
             "attention_bias": True,
             "tie_word_embeddings": spec.tied,
@@ -100,6 +102,17 @@ class GptNeox(Format):
 
     def twins(self, spec: Architecture) -> Mapping[str, str]:
         return {"embed_out.weight": f"{self.trunk}embed_in.weight"} if spec.tied else {}
+
+
+def _require_pairs(spec: Architecture) -> None:
+    """Raise UsageError where the turned part of a head is an odd number of coordinates: the class then turns one more,
+    by other angles, and we one less."""
+    turned = int(spec.head_width * spec.rotary_fraction)
+    if turned % 2:
+        raise UsageError(
+            f"rotary_fraction = {spec.rotary_fraction} of heads of {spec.head_width} turns {turned} coordinates, which"
+            f" are no pairs: a {_TARGET} and Etude differ in what they do with the odd one"
+        )
 
 
 def _fused(ours: str, theirs: str, heads: int) -> list[Row]:

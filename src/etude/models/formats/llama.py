@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 from etude.models.architectures.base import Architecture
 from etude.models.architectures.decoder import Decoder
 from etude.models.formats._config import Config
-from etude.models.formats._fitting import require, require_attention
+from etude.models.formats._fitting import ACTIVATION_NAMES, require, require_attention
 from etude.models.formats._rows import dense, heads_read, heads_write, norm, plain, transposed
 from etude.models.formats.base import Format, Reading, Row
 from etude.nn.attention.full import Full
 from etude.nn.attention.sliding import Sliding
 
 _TARGET = "LlamaForCausalLM"
-_ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu-tanh": "gelu_pytorch_tanh", "relu": "relu"}
+_NAMES = {**ACTIVATION_NAMES, "gelu-tanh": "gelu_pytorch_tanh"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Llama(Format):
         config.ignore("pretraining_tp")  # how the same sums are cut into parts
         config.ignore("max_sequence_length", "is_llama_config")
         width, heads = config.take("hidden_size", int), config.take("num_attention_heads", int)
-        config.only("head_dim", width // heads, why="the heads of a model share its width")
+        config.only("head_dim", width // max(1, heads), why="the heads of a model share its width")
         groups = config.take("num_key_value_heads", int, 8 if mistral else heads)
         base, _ = config.rotary("rope_theta")
         window = config.take("sliding_window", int, 0) if mistral else 0
@@ -84,7 +84,7 @@ class Llama(Format):
             "intermediate_size": spec.feedforward,
             "max_position_embeddings": spec.context,
             "rms_norm_eps": spec.norm_epsilon,
-            "hidden_act": _ACTIVATIONS[spec.activation],
+            "hidden_act": _NAMES[spec.activation],
             "tie_word_embeddings": spec.tied,
             "rope_theta": spec.rotary_base,
             "rope_parameters": {"rope_type": "default", "rope_theta": spec.rotary_base},

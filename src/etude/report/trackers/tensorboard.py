@@ -24,7 +24,7 @@ class Tensorboard(Tracker):
     needs = extra = "tensorboard"
 
     def open(self, run: str, recipe: Mapping[str, Any]) -> Sink:
-        return _Events(Path(self.place) / run, recipe)
+        return _Events(Path(self.place).expanduser() / run, recipe)
 
 
 class _Events:

@@ -13,6 +13,9 @@ from etude.core.seeds import stream
 from etude.studies.search.base import Score, Search
 from etude.studies.sections.axes import Axis, Point
 
+TRIES = 1000
+"""Draws for each point that is wanted. More are needed only where a narrow range has fewer numbers of four figures."""
+
 
 @dataclass(frozen=True)
 class Random(Search):
@@ -41,7 +44,12 @@ class Random(Search):
             )
         numbers = np.random.default_rng(stream(self.seed, "search"))
         found: dict[Point, None] = {}
-        while len(found) < self.n:  # row by row, so that fewer points are the first of more
+        for _ in range(TRIES * self.n):  # row by row, so that fewer points are the first of more
             shares = numbers.random(len(axes))
             found[tuple(axis.at(float(share)) for axis, share in zip(axes, shares, strict=True))] = None
-        return list(found)
+            if len(found) == self.n:
+                return list(found)
+        raise UsageError(
+            f"n = {self.n} points are wanted and only {len(found)} came that differ, numbers being drawn in four"
+            " figures; draw fewer, or widen the axes"
+        )

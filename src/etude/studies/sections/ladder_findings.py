@@ -69,16 +69,17 @@ def _reached(study: BuildUp, name: str, done: Mapping[Recipe, Run]) -> Finding:
 
 
 def _beats(study: BuildUp, name: str, rows: list[dict[str, Any]], done: Mapping[Recipe, Run]) -> Finding:
-    """Say whether a rung beats its untrained self and its baseline."""
+    """Say whether a rung beats its untrained self and its baselines."""
     by = {row["against"]: row for row in rows}
     parts: list[Any] = []
     firm = True
     sign = -1 if measure(study, name) == "loss" else 1
-    for other in ("its untrained self", to_beat(study, name)):
+    others = ("its untrained self", *to_beat(study, name))
+    for other in others:
         gain = Estimate.from_json(by[other]).scaled(sign)
-        firm &= gain.above(0)
+        firm &= gain.excludes_zero
         verb = "beats" if gain.above(0) else "is worse than" if gain.below(0) else "cannot be told apart from"
-        begun = " and " if parts else f"{called(name)} "
+        begun = (" and " if other == others[-1] else ", ") if parts else f"{called(name)} "
         if gain.excludes_zero:
             shown = _gain(gain.scaled(1 if gain.mean > 0 else -1), by[other])
             parts += [f"{begun}{verb} {against(other)} by ", shown]
@@ -125,7 +126,8 @@ def called(name: str) -> str:
 
 def against(other: str) -> str:
     """Return how prose calls what a rung is held against."""
-    return {"majority": "the most frequent class", "bigram": "the bigram model"}.get(other, other)
+    models = {"unigram": "the unigram model", "bigram": "the bigram model"}
+    return {"majority": "the most frequent class", **models}.get(other, other)
 
 
 def percent(estimate: dict[str, Any], run: str) -> Value:

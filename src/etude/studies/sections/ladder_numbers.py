@@ -50,9 +50,9 @@ def scores(run: Run) -> dict[str, Any]:
     return {key: run.result[key] for key in ("loss", "accuracy", "samples")}
 
 
-def to_beat(study: BuildUp, name: str) -> str:
-    """Return the baseline that a rung is held against: the strongest that sees no more than it."""
-    return {"BERT": "bigram", "GPT": "bigram"}.get(name, "majority")
+def to_beat(study: BuildUp, name: str) -> tuple[str, ...]:
+    """Return the baselines that a rung is held against."""
+    return ("unigram", "bigram") if name in study.of_language() else ("majority",)
 
 
 def measure(study: BuildUp, name: str) -> str:
@@ -62,14 +62,14 @@ def measure(study: BuildUp, name: str) -> str:
 
 def comparisons(study: BuildUp, done: Mapping[Recipe, Run]) -> list[dict[str, Any]]:
     """Return differences on the same samples of the test split: in accuracy for classifiers, in nats per token for
-    language models. Each rung is compared with its untrained self and its baseline, and a classifier of reviews with
+    language models. Each rung is compared with its untrained self and its baselines, and a classifier of reviews with
     the rung before it."""
     rows = []
     for name in study.models:
         test, floor = done[Score(study.models[name])], done[study.floor(name)]
         own, what = _sums(test, "scores"), measure(study, name)
         others = {"its untrained self": (done[study.untrained(name)], "scores")}
-        others[to_beat(study, name)] = (floor, to_beat(study, name))
+        others |= {baseline: (floor, baseline) for baseline in to_beat(study, name)}
         if name in study.of_reviews()[1:]:
             before = study.of_reviews()[study.of_reviews().index(name) - 1]
             others[before] = (done[Score(study.models[before])], "scores")

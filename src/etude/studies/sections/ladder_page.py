@@ -49,7 +49,7 @@ def _parity(study: BuildUp, done: Mapping[Recipe, Run]) -> Section:
         )
         for name, row in run.result["rungs"].items()
     ]
-    columns = ("step", "PyTorch's", "output, fp32", "gradient, fp32", "output, fp64", "gradient, fp64")
+    columns = ("step", "PyTorch's", "output fp32", "gradient fp32", "output fp64", "gradient fp64")
     shape = study.parity
     return Section(
         "Each step beside PyTorch's own",
@@ -67,7 +67,7 @@ def _parity(study: BuildUp, done: Mapping[Recipe, Run]) -> Section:
     )
 
 
-COLUMNS = ("model", "parameters", "steps", "accuracy (%)", "loss (nats per text)")
+COLUMNS = ("model", "parameters", "steps", "accuracy", "loss (nats per text)")
 
 
 def _reviews(study: BuildUp, done: Mapping[Recipe, Run]) -> Section:
@@ -113,14 +113,15 @@ def _reviews(study: BuildUp, done: Mapping[Recipe, Run]) -> Section:
                 names,
                 done,
                 "val_accuracy",
-                "validation accuracy",
+                "validation accuracy (share)",
                 "Accuracy on the validation split while"
                 " each rung learns. The weights of the least validation loss are kept.",
             ),
         ),
         intro="Attention alone reads a review between an embedding and a linear map of the mean vector: no positions,"
-        " no norm, no bias. Then come, one after the other: learned positions and biases; several heads; norms and a"
-        " feed-forward network; more blocks.",
+        " no norm, no bias. Then come, one after the other: learned positions and biases; several heads; norms (after each"
+        " addition, as in 2017) and a feed-forward network; more blocks, the norms left out again. A text's vector is the"
+        " mean of its tokens', and norms make these all of one length.",
     )
 
 
@@ -170,7 +171,7 @@ def _scored(run: Run) -> tuple[Value, Value]:
 
 
 def _language(study: BuildUp, done: Mapping[Recipe, Run]) -> Section:
-    columns = ("model", "parameters", "loss (nats per token)", "accuracy (%)")
+    columns = ("model", "parameters", "loss (nats per token)", "accuracy")
     blocks: list[Block] = []
     for name in study.of_language():
         trained, test, floor = done[study.models[name]], done[Score(study.models[name])], done[study.floor(name)]

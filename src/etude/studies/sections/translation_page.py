@@ -128,8 +128,8 @@ def _bleu(study: Translation, done: Mapping[Recipe, Run]) -> Section:
                 highest=columns[1:2],
             ),
         ),
-        intro="BLEU is the share of words, pairs, triples and quadruples of words that stand in the reference too, as a"
-        " geometric mean, with a penalty for what is too short. One reference a sentence.",
+        intro="BLEU is the share of a translation's words, pairs, triples and quadruples of words that stand in the"
+        " reference too, as a geometric mean, with a penalty for what is too short. One reference a sentence.",
     )
 
 
@@ -214,17 +214,14 @@ def _looking(study: Translation, done: Mapping[Recipe, Run]) -> Section:
         tokens, read = run.result["tokens"], run.result["source_tokens"]
         layer = len(cross) - 1
         written = (*tokens[1:], "end")
-        for values, what in ((cross[layer].mean(0), "mean over the heads"), _sharpest(cross)):
+        mean = (cross[layer].mean(0), f"the mean over the heads of layer {layer}")
+        for values, what in (mean, _sharpest(cross)):
             blocks.append(
                 Heatmap(
                     values,
                     _named(written),
                     _named(read),
-                    text(
-                        f"Cross-attention of {what} of layer {layer}."
-                        if what.startswith("mean")
-                        else f"Cross-attention of {what}, the sharpest, chosen after looking."
-                    ),
+                    text(f"Cross-attention: {what}."),
                     "share of attention",
                     "token that is written",
                     "token of the source",
@@ -244,7 +241,7 @@ def _sharpest(cross: np.ndarray) -> tuple[np.ndarray, str]:
     """Return the head whose rows have the highest greatest share, on average, and its name."""
     sharp = cross.max(-1).mean(-1)
     layer, head = np.unravel_index(int(sharp.argmax()), sharp.shape)
-    return cross[layer, head], f"head {head} of layer {layer}"
+    return cross[layer, head], f"head {head} of layer {layer}, the sharpest, chosen after looking"
 
 
 def _named(tokens: Any) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -56,9 +55,8 @@ class Source:
     @property
     def invalid(self) -> int:
         """How many of its bytes are not UTF-8 (0 for what is compressed)."""
-        stat = self.path.stat()
         binary = self.path.suffix.lower() not in KINDS or self.path.suffix.lower() == ".parquet"
-        return 0 if binary else _invalid(self.path, stat.st_size, stat.st_mtime_ns)
+        return 0 if binary else invalid_bytes(self.path)
 
 
 def layout(place: Place, kinds: tuple[str, ...] = KINDS) -> tuple[Source, ...]:
@@ -152,8 +150,3 @@ def _whole(texts: list[Source]) -> dict[str, Source]:
     split.update(dict.fromkeys(hashes[-2 * each : -each], "valid"))
     split.update(dict.fromkeys(hashes[-each:], "test"))
     return {s.name: Source(s.path, s.name, ((split[s.sha256], 0.0, 1.0),)) for s in texts}
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def _invalid(path: Path, size: int, changed: int) -> int:
-    return invalid_bytes(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
 from collections.abc import Iterable
@@ -11,10 +10,12 @@ from pathlib import Path
 
 from etude.core.errors import UsageError
 from etude.text.corpora._hub import HOMES, files_of, is_on_hub, snapshot
-from etude.text.reading import opened
+from etude.text.reading import once_a_file, opened
 
 _SHOWN = 5
 """How many of a folder's files a message names."""
+
+_FLAG = "--corpus.path FOLDER (--data.corpus.path for a training)"
 
 SPLIT_NAMES = {"train": "train", "training": "train", "valid": "valid", "validation": "valid", "val": "valid",
                "dev": "valid", "test": "test"}  # fmt: skip
@@ -43,18 +44,14 @@ class Place:
             UsageError: no path was given, or nothing is there.
         """
         if not self.path:
-            on_hub = f", or --data.corpus.path hub to fetch {HOMES[self.corpus]}" if self.corpus in HOMES else ""
-            raise UsageError(
-                f"corpus {self.corpus} needs a file or folder ({self.layout}): set its field path"
-                f" (--data.corpus.path FOLDER{on_hub})"
-            )
+            on_hub = f", or hub to fetch {HOMES[self.corpus]}" if self.corpus in HOMES else ""
+            raise UsageError(f"corpus {self.corpus} needs a file or folder ({self.layout}): give {_FLAG}{on_hub}")
         if is_on_hub(self.path):
             return snapshot(self.corpus, self.path)[1]
         root = Path(self.path).expanduser()
         if not root.exists():
             raise UsageError(
-                f"no file or folder {self.path!r}: corpus {self.corpus} needs {self.layout}; give it with"
-                " --data.corpus.path FOLDER"
+                f"no file or folder {self.path!r}: corpus {self.corpus} needs {self.layout}; give it with {_FLAG}"
             )
         return root
 
@@ -102,7 +99,7 @@ class Place:
         held = ", ".join(names[:_SHOWN]) + more or "nothing"
         return UsageError(
             f"no {what} in the folder {self.path!r}, which holds {held}: corpus {self.corpus} needs {self.layout};"
-            " give the folder with --data.corpus.path FOLDER"
+            f" give the folder with {_FLAG}"
         )
 
 
@@ -125,13 +122,8 @@ def content_hash(extractor: str, files: Iterable[tuple[str, Path]]) -> str:
     return hashlib.sha256("\n".join((extractor, *parts)).encode()).hexdigest()
 
 
+@once_a_file
 def sha256_of(path: Path) -> str:
     """Return the hash of a file's bytes. Kept while its size and time of change stay: it is read for it once."""
-    stat = path.stat()
-    return _sha256(path, stat.st_size, stat.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def _sha256(path: Path, size: int, changed: int) -> str:
     with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

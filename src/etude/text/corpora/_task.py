@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from etude.core.errors import UsageError
 from etude.core.seeds import stream
-from etude.text.corpora.base import Corpus, Document
+from etude.text.corpora.base import Corpus, Document, at_least_one
 from etude.text.splits import TRAIN_SHARE, VALID_SHARE, check_split, fraction, split_of
 
 MARK = " > "
@@ -83,15 +83,11 @@ class Task(Corpus):
     def documents(self, split: str) -> Iterator[Document]:
         check_split(split)
         self.check_identity()
-        empty = True
-        for number, problem in self.drawn(split):
-            empty = False
-            yield Document(f"problem {number}", [problem.text])
-        if empty:
-            raise UsageError(
-                f"the {split} split of {self.name} is empty: there are too few different questions; give more problems,"
-                " more symbols or longer ones"
-            )
+        yield from at_least_one(
+            (Document(f"problem {number}", [problem.text]) for number, problem in self.drawn(split)),
+            f"the {split} split of {self.name} is empty: there are too few different questions; give more problems,"
+            " more symbols or longer ones",
+        )
 
     def drawn(self, split: str) -> Iterator[tuple[int, Problem]]:
         """Yield a split's problems with their numbers."""

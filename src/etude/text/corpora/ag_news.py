@@ -11,10 +11,11 @@ from typing import Any
 
 from etude.core.errors import UsageError
 from etude.core.spec import cosmetic
+from etude.text.corpora._hub import is_on_hub
 from etude.text.corpora._labelled import label_of, sameness
 from etude.text.corpora._local import Place, content_hash
-from etude.text.corpora.base import Corpus, Document
-from etude.text.reading import cells, columns
+from etude.text.corpora.base import Corpus, Document, at_least_one
+from etude.text.reading import cells, columns, lines, text_of
 from etude.text.splits import VALID_SHARE, check_split, fraction
 
 _LAYOUT = "test.csv and one or more train*.csv (class,title,description or text,label; or Parquet with text and label)"
@@ -45,13 +46,8 @@ class AgNews(Corpus):
     def documents(self, split: str) -> Iterator[Document]:
         check_split(split)
         self.check_identity()
-        empty = True
-        for part, document in self._rows(Counter(), split == "test"):
-            if part == split:
-                empty = False
-                yield document
-        if empty:
-            raise UsageError(f"the {split} split of {self.path!r} is empty: give files with more rows")
+        rows = (document for part, document in self._rows(Counter(), split == "test") if part == split)
+        yield from at_least_one(rows, f"the {split} split of {self.path!r} is empty: give files with more rows")
 
     def identity(self) -> str:
         place = self._folder()
@@ -77,12 +73,13 @@ class AgNews(Corpus):
     @property
     def classes(self) -> tuple[str, ...]:
         """The topics, from `classes.txt` where there is one."""
-        there = self.path and Path(self.path).expanduser().exists()  # a recipe is also read where the text is not
+        # A recipe is also read where the text is not, and nothing is fetched to read one.
+        there = self.path and not is_on_hub(self.path) and Path(self.path).expanduser().exists()
         found = self._folder().matching(r"classes\.txt") if there else {}
         if not found:
             return _CLASSES
-        text = next(iter(found.values())).read_text(encoding="utf-8", errors="replace")
-        return tuple(line.strip() for line in text.splitlines() if line.strip())
+        names = map(str.strip, lines(next(iter(found.values()))))
+        return tuple(name for name in names if name)
 
     def size(self, split: str) -> int:
         share = {"train": 1 - VALID_SHARE, "valid": VALID_SHARE, "test": 1.0}[check_split(split)]
@@ -141,7 +138,7 @@ def _read(path: Path, classes: tuple[str, ...]) -> Iterator[_Row]:
     if path.suffix.lower() == ".parquet":
         for number, (text, label) in enumerate(columns(path, ("text", "label")), 1):
             where = f"{path.name} row {number}"
-            yield _Row(where, _clean(str(text)), label_of(label, 0, classes, where))
+            yield _Row(where, _clean(text_of(path, number, text)), label_of(label, 0, classes, where))
         return
     for place, (number, row) in enumerate(cells(path)):
         where = f"{path.name} line {number}"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-from etude.core.errors import DamagedError
+from etude.core.errors import DamagedError, UsageError
 from etude.core.family import Member
 from etude.core.spec import AUTO
 from etude.text.pieces import mend, pieces
@@ -50,6 +50,20 @@ class Document:
             self.read += len(text)
             self.replaced += replaced
             yield text
+
+
+def at_least_one(documents: Iterable[Document], none: str) -> Iterator[Document]:
+    """Yield documents.
+
+    Raises:
+        UsageError: there are none; the message is `none`.
+    """
+    empty = True
+    for document in documents:
+        empty = False
+        yield document
+    if empty:
+        raise UsageError(none)
 
 
 @dataclass(frozen=True)

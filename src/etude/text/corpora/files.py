@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from etude.core.errors import UsageError
 from etude.core.spec import cosmetic
 from etude.text.corpora._files_layout import KINDS, Source, documents, identity, layout, size
 from etude.text.corpora._local import Place
-from etude.text.corpora.base import Corpus, Document
+from etude.text.corpora.base import Corpus, Document, at_least_one
 from etude.text.reading import rows
 from etude.text.splits import check_split
 
@@ -39,15 +38,11 @@ class Files(Corpus):
     def documents(self, split: str) -> Iterator[Document]:
         check_split(split)
         self.check_identity()
-        empty = True
-        for document in documents(self._sources(), split, lambda path: rows(path, self.text_field)):
-            empty = False
-            yield document
-        if empty:
-            raise UsageError(
-                f"the {split} split of {self.path!r} is empty: give more text, or a folder with files named train,"
-                " valid and test"
-            )
+        yield from at_least_one(
+            documents(self._sources(), split, lambda path: rows(path, self.text_field)),
+            f"the {split} split of {self.path!r} is empty: give more text, or a folder with files named train, valid"
+            " and test",
+        )
 
     def identity(self) -> str:
         return identity("files 1", self._sources())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from etude.core.errors import UsageError
 from etude.core.spec import cosmetic
 from etude.text.corpora._local import Place, content_hash
 from etude.text.corpora.base import Corpus, Document
-from etude.text.reading import lines, objects
+from etude.text.reading import lines, objects, once_a_file
 from etude.text.splits import SPLITS, check_split
 
 _LAYOUT = (
@@ -101,12 +100,7 @@ def _texts(path: Path, side: str) -> Iterator[str]:
         yield row[side]
 
 
+@once_a_file
 def count(path: Path) -> int:
     """Return how many lines a file has. Kept while its size and time of change stay."""
-    stat = path.stat()
-    return _count(path, stat.st_size, stat.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _count(path: Path, size: int, changed: int) -> int:
     return sum(1 for _ in lines(path))

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from etude.core.errors import UsageError
 from etude.core.spec import cosmetic
 from etude.text.corpora._archives import ARCHIVES, archived
 from etude.text.corpora._files_layout import Source, documents, identity, layout, size
 from etude.text.corpora._local import Place
-from etude.text.corpora.base import Corpus, Document
+from etude.text.corpora.base import Corpus, Document, at_least_one
 from etude.text.reading import rows
 from etude.text.splits import check_split
 
@@ -37,12 +36,8 @@ class Openwebtext(Corpus):
     def documents(self, split: str) -> Iterator[Document]:
         check_split(split)
         self.check_identity()
-        empty = True
-        for document in documents(self._sources(), split, _texts):
-            empty = False
-            yield document
-        if empty:
-            raise UsageError(f"the {split} split of {self.path!r} is empty: give more pages")
+        pages = documents(self._sources(), split, _texts)
+        yield from at_least_one(pages, f"the {split} split of {self.path!r} is empty: give more pages")
 
     def identity(self) -> str:
         return identity("openwebtext 1", self._sources())

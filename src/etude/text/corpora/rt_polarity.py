@@ -12,8 +12,8 @@ from etude.core.errors import UsageError
 from etude.core.spec import cosmetic
 from etude.text.corpora._labelled import label_of, sameness
 from etude.text.corpora._local import Place, content_hash
-from etude.text.corpora.base import Corpus, Document
-from etude.text.reading import columns, invalid_bytes, lines
+from etude.text.corpora.base import Corpus, Document, at_least_one
+from etude.text.reading import columns, invalid_bytes, lines, text_of
 from etude.text.splits import check_split, fraction
 
 _LAYOUT = (
@@ -53,13 +53,8 @@ class RtPolarity(Corpus):
     def documents(self, split: str) -> Iterator[Document]:
         check_split(split)
         self.check_identity()
-        empty = True
-        for document, text in self._rows():
-            if self._split(text) == split:
-                empty = False
-                yield document
-        if empty:
-            raise UsageError(f"the {split} split of {self.path!r} is empty: give files with more lines")
+        rows = (document for document, text in self._rows() if self._split(text) == split)
+        yield from at_least_one(rows, f"the {split} split of {self.path!r} is empty: give files with more lines")
 
     def identity(self) -> str:
         return content_hash("rt-polarity 1", self._files())
@@ -116,7 +111,7 @@ def _read(part: str, path: Path, classes: tuple[str, ...]) -> Iterator[tuple[str
         yield from ((line.strip(), _ENDINGS.index(part)) for line in lines(path, _encoding(path)))
         return
     for number, (text, label) in enumerate(columns(path, ("text", "label")), 1):
-        yield str(text).strip(), label_of(label, 0, classes, f"{path.name} row {number}")
+        yield text_of(path, number, text).strip(), label_of(label, 0, classes, f"{path.name} row {number}")
 
 
 def _encoding(path: Path) -> str:

@@ -11,7 +11,7 @@ from etude.core.errors import UsageError
 from etude.core.spec import cosmetic
 from etude.text.corpora._local import Place, content_hash, split_named
 from etude.text.corpora.base import Corpus, Document
-from etude.text.reading import columns, stretches
+from etude.text.reading import columns, stretches, text_of
 from etude.text.splits import SPLITS, check_split
 
 _TEXT = r"(input|tiny_?shakespeare)\.txt"
@@ -74,10 +74,14 @@ class Tinyshakespeare(Corpus):
 
     def _stretches(self) -> Iterator[str]:
         for part, path in self._files():
-            yield from stretches(path) if part == "text" else (str(text) for (text,) in columns(path, ["text"]))
+            yield from stretches(path) if part == "text" else _column(path)
 
     def _count(self) -> int:
         return sum(map(len, self._stretches()))
+
+
+def _column(path: Path) -> Iterator[str]:
+    return (text_of(path, number, text) for number, (text,) in enumerate(columns(path, ["text"]), 1))
 
 
 def _between(texts: Iterator[str], start: int, stop: int) -> Iterator[str]:

@@ -11,7 +11,7 @@ from etude.core.errors import UsageError
 from etude.core.spec import cosmetic
 from etude.text.corpora._files_layout import Source, documents, identity, layout, size
 from etude.text.corpora._local import Place
-from etude.text.corpora.base import Corpus, Document
+from etude.text.corpora.base import Corpus, Document, at_least_one
 from etude.text.reading import rows
 from etude.text.splits import check_split
 
@@ -44,12 +44,10 @@ class Wiki40b(Corpus):
     def documents(self, split: str) -> Iterator[Document]:
         check_split(split)
         self.check_identity()
-        empty = True
-        for document in documents(self._sources(), split, lambda path: rows(path, "text")):
-            empty = False
-            yield self._made(document)
-        if empty:
-            raise UsageError(f"the {split} split of {self.path!r} is empty: give more articles")
+        articles = documents(self._sources(), split, lambda path: rows(path, "text"))
+        yield from at_least_one(
+            map(self._made, articles), f"the {split} split of {self.path!r} is empty: give more articles"
+        )
 
     def identity(self) -> str:
         return identity("wiki40b 1", self._sources())
@@ -73,7 +71,7 @@ class Wiki40b(Corpus):
         return layout(self._folder(), _KINDS)
 
     def _made(self, document: Document) -> Document:
-        text = document.text()
+        text = "".join(document.stretches)
         if _ARTICLE not in text:
             raise UsageError(
                 f"{document.name} has no {_ARTICLE}: it is not in Wiki-40B's format; read it with the corpus files"

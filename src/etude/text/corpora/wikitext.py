@@ -13,7 +13,7 @@ from etude.core.errors import UsageError
 from etude.core.spec import cosmetic
 from etude.text.corpora._local import Place, content_hash, split_named
 from etude.text.corpora.base import Corpus, Document
-from etude.text.reading import columns, lines
+from etude.text.reading import columns, lines, text_of
 from etude.text.splits import SPLITS, check_split
 
 _LAYOUT = (
@@ -99,8 +99,8 @@ class Wikitext(Corpus):
         if is_unk != (self.variant == "unk"):
             found = "unk" if is_unk else "raw"
             raise UsageError(
-                f"the files in {self.path!r} are WikiText's variant {found}, and {self.variant} was asked for: give"
-                f" --data.corpus.variant {found}, or the other files"
+                f"the files in {self.path!r} are WikiText's variant {found}, and {self.variant} was asked for: set its"
+                f" field variant to {found}, or give the other files"
             )
 
 
@@ -108,7 +108,8 @@ def _lines(paths: list[Path]) -> Iterator[str]:
     """Yield the lines of a split, each with its line feed."""
     for path in paths:
         if path.suffix.lower() == ".parquet":
-            yield from (f"{str(line).removesuffix(chr(10))}\n" for (line,) in columns(path, ["text"]))
+            for number, (line,) in enumerate(columns(path, ["text"]), 1):
+                yield text_of(path, number, line).removesuffix("\n") + "\n"
         else:
             yield from lines(path)
 

@@ -59,7 +59,8 @@ def identity(file: Path) -> str:
 
 
 def read_tokenizer(file: Path) -> Tokenizer:
-    """Return the live tokenizer of one file. GPT-2's kind is a `BytePairTokenizer`, and any other is taken as it is.
+    """Return the live tokenizer of one file. GPT-2's kind is a `BytePairTokenizer`, where it has no special tokens but
+    GPT-2's and Etude's; any other is taken as it is.
 
     Raises:
         UsageError: it has no token that separates documents.
@@ -72,9 +73,12 @@ def read_tokenizer(file: Path) -> Tokenizer:
         inner = read_wordpiece(file, said)
     else:
         inner, said = read_tokenizer_json(file), said_beside(file)
-        if _is_gpt2_kind(json.loads(inner.to_str())):
-            return BytePairTokenizer(inner)
-    return EcosystemTokenizer(inner, *marks(inner, said))
+    end, specials = marks(inner, said)
+    if file.suffix == ".json" and _is_gpt2_kind(json.loads(inner.to_str())):
+        plain = BytePairTokenizer(inner)
+        if plain.end == end and plain.specials.items() >= {(r, id) for r, id in specials.items() if id != end}:
+            return plain
+    return EcosystemTokenizer(inner, end, specials)
 
 
 def _is_gpt2_kind(settings: dict[str, object]) -> bool:
