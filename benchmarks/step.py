@@ -18,6 +18,7 @@ import unittest.mock
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from typing import Any
 
 ROUNDS = 9
 STEPS = 6
@@ -67,7 +68,7 @@ def seconds(step: Callable[[int], None], first: int) -> float:
     return time.perf_counter() - began
 
 
-def attention_by_the_kernel() -> AbstractContextManager[None]:
+def attention_by_the_kernel() -> AbstractContextManager[Any]:
     """Let PyTorch's fused kernel attend, in fp32, in place of products in bf16 that make the pattern."""
     return unittest.mock.patch("etude.nn.dot_product.SHORT", 0)
 
@@ -98,7 +99,7 @@ def accuracy_at_every_step() -> Iterator[None]:
         yield
 
 
-def in_process(without: Callable[[], AbstractContextManager[None]]) -> list[float]:
+def in_process(without: Callable[[], AbstractContextManager[Any]]) -> list[float]:
     """Return the ratios for a measure that can be taken back in this process."""
     step = shape_of_step()
     seconds(step, 0)

@@ -4,9 +4,9 @@
     NANOGPT=path/to/nanoGPT python benchmarks/training.py     # nanoGPT's own model.py
 
 `PEER_PYTHON` names the Python of the peer's environment (by default this one). Each side is a process of its own that
-takes a few steps when it is told to; they take turns, so that what else the machine does falls on all alike. Printed are,
-for each shape, the median over the rounds of Etude's speed over the peer's, with the extremes, and Etude's share of the
-machine's peak of bf16 (or fp32) matrix products, measured in the same rounds.
+takes a few steps when it is told to; they take turns, so that what else the machine does falls on all alike. Printed
+are, for each shape, the median over the rounds of Etude's speed over the peer's, with the extremes, and Etude's share
+of the machine's peak of bf16 (or fp32) matrix products, measured in the same rounds.
 
 Etude runs as it does by default: every choice that it leaves to the machine is left to it. The peer runs as its README
 says for a CPU (fp32, not compiled, AdamW), and in the best setting that its script can be given (bf16 autocast, fused
@@ -110,7 +110,7 @@ def peer(shape: Shape, best: bool) -> Any:
         model: Any = GPT(config)
         call = lambda x, y: model(x, y)[1]  # noqa: E731
     else:
-        from transformers import GPT2Config, GPT2LMHeadModel  # type: ignore[import-not-found]
+        from transformers import GPT2Config, GPT2LMHeadModel
 
         config = GPT2Config(
             n_positions=shape.context, vocab_size=shape.vocabulary, n_layer=shape.layers, n_head=shape.heads,
@@ -219,11 +219,12 @@ def main() -> None:
         print(f"{name}: context {shape.context}, batch {shape.batch}, vocabulary {shape.vocabulary:,}, {ROUNDS} rounds")
         for side in ("readme", "best", "best, keeping memory"):
             ratios = [theirs / ours for theirs, ours in zip(times[side], times["etude"], strict=True)]
-            print(f"  Etude over the peer, {side}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+            middle, least, most = statistics.median(ratios), min(ratios), max(ratios)
+            print(f"  Etude over the peer, {side}: {middle:.2f} ({least:.2f} to {most:.2f})")
         for side in ("peak bf16", "peak fp32"):
-            products = 20 * 2 * 2048.0**3
+            rates = [20 * 2 * 2048.0**3 / theirs for theirs in times[side]]
             done = shape.flops * shape.steps
-            shares = [done / ours / (products / theirs) for ours, theirs in zip(times["etude"], times[side], strict=True)]
+            shares = [done / ours / rate for ours, rate in zip(times["etude"], rates, strict=True)]
             print(f"  of the {side} of matrix products: {statistics.median(shares):.0%}")
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import etude as house
 from etude.models.architectures.decoder import Decoder
@@ -50,6 +50,14 @@ def test_in_and_out(etude, folder: Path, here: Path):
     assert forced == {"run": run, "folder": "out", "class": "GPT2LMHeadModel",
                       "parameters": SPEC.parameters(257), "dtype": "bfloat16"}  # fmt: skip
     assert house.load(here / "out")[0].spec == SPEC
+
+
+def test_weights_of_any_precision_go_out_as_they_came(etude, folder: Path, here: Path):
+    file = folder / "model.safetensors"
+    save_file({name: weight.double() for name, weight in load_file(file).items()}, file, {"format": "pt"})
+    assert etude("import", "theirs", "--dtype", "file", "--name", "wide", "--quiet").code == 0
+    assert etude("export", "wide", "out").out.splitlines()[0].endswith("in float64")
+    assert json.loads((here / "out" / "config.json").read_text())["dtype"] == "float64"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from etude.core.lab import Lab
 from etude.evals.loss import chosen_windows
 from etude.models.architectures.decoder import Decoder
-from etude.models.transformer import Transformer
 from etude.models.load import load
+from etude.models.transformer import Transformer
 from etude.text.batches import Examples
 from etude.text.corpora.fable import Fable
 from etude.text.corpora.files import Files

@@ -25,8 +25,8 @@ from etude.core.lab import Lab
 from etude.core.run import Draft
 from etude.core.site import Site
 from etude.evals.loss import score
-from etude.models.transformer import Transformer
 from etude.models.load import load
+from etude.models.transformer import Transformer
 from etude.nn.look import look
 from etude.text.batches import IGNORE, Examples
 from etude.text.data import TextData

@@ -24,9 +24,9 @@ from etude.core.recipe import Recipe, work_of
 from etude.core.run import Draft
 from etude.core.site import Site
 from etude.evals.loss import chosen_windows
-from etude.models.transformer import Transformer
 from etude.models.load import load
 from etude.models.saved import WEIGHTS
+from etude.models.transformer import Transformer
 from etude.nn.look import look
 from etude.text.batches import IGNORE
 from etude.text.data import TextData

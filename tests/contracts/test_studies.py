@@ -44,6 +44,7 @@ SMALL: dict[str, Study] = {
         news_vocabulary=300,
         language_vocabulary=300,
         width=8,
+        classifier_width=8,
         heads=2,
         steps=3,
         batch=8,

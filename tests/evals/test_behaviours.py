@@ -70,7 +70,7 @@ def planted() -> Transformer:
     with torch.no_grad():
         for weight in model.parameters():
             weight.zero_()
-        model.embed.W_E[:, token] = torch.eye(V)
+        model.get_parameter("embed.W_E")[:, token] = torch.eye(V)
         model.get_parameter("embed.W_pos")[:, place] = torch.eye(T)
         first, second = (model.get_submodule(f"layers.{n}.attn") for n in (0, 1))
         q, k, v, o = (first.get_parameter(f"W_{letter}") for letter in "QKVO")
@@ -192,6 +192,7 @@ def test_the_recipe(tmp_path):
 @pytest.mark.parametrize(("layers", "low", "high"), [(2, 0.0, 0.9), (1, 2.0, 4.2)])
 def test_two_layers_learn_induction_and_one_does_not(layers: int, low: float, high: float):
     """MEASURED: trained on random periods, the loss on repeats is 0.35 with two layers and 2.53 with one."""
+    from etude.text.batches import Batch
     from etude.train.schedule import Schedule
     from etude.train.trainer import Trainer
 

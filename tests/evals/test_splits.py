@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from etude.train.recipes import At, Train
 
 MADE = Path(__file__).parents[1] / "studies" / "made"
 BASE = {"batch": 8, "steps": 6, "evaluate_every": 3, "evaluate_tokens": 0, "precision": "fp32"}
-SMALL = {"layers": 1, "width": 16, "heads": 2, "feedforward": 32, "context": 24}
+SMALL: dict[str, Any] = {"layers": 1, "width": 16, "heads": 2, "feedforward": 32, "context": 24}
 MASKING = Tokens(Fable(stories=40), BytePair(vocabulary=300, specials=("mask",)))
 
 TRAININGS = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -47,7 +49,7 @@ def test_bf16_on_a_cpu_is_as_near_to_the_truth_as_its_rounding(
     texts = [torch.randn(2, 3, 11, 16, generator=torch.Generator().manual_seed(i)) for i in range(3)]
     mask = torch.rand(2, 1, 11, 11, generator=torch.Generator().manual_seed(3)) < 0.5
     mask |= torch.eye(11, dtype=torch.bool)
-    given = {"causal": {"causal": True}, "a mask": {"mask": mask}, "not at all": {}}[masked]
+    given: dict[str, Any] = {"causal": {"causal": True}, "a mask": {"mask": mask}, "not at all": {}}[masked]
     q, k, v = (x.bfloat16().requires_grad_() for x in texts)
     exact = [x.detach().double().requires_grad_() for x in (q, k, v)]
     found, truth = fused_attention(q, k, v, **given), fused_attention(*exact, **given)

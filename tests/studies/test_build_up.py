@@ -30,6 +30,7 @@ STUDY = BuildUp(
     news_vocabulary=300,
     language_vocabulary=300,
     width=16,
+    classifier_width=24,
     heads=2,
     dropout=0.1,
     average=0.0,
@@ -86,7 +87,7 @@ def test_each_rung_changes_what_it_says() -> None:
         {"positions", "biases"},
         {"heads"},
         {"feedforward", "norm", "norm_at"},
-        {"layers", "norm", "norm_at"},
+        {"width", "feedforward", "norm", "norm_at"},
     ]
     assert (rungs[0].model.heads, rungs[0].model.layers, rungs[0].model.feedforward) == (1, 1, 0)
 
@@ -115,7 +116,7 @@ def test_without_the_texts_the_remedy_is_one_line(preset: str) -> None:
     with pytest.raises(UsageError, match=r"give --news.path FOLDER .* or --news.path hub"):
         replace(BuildUp.preset(preset), reviews=STUDY.reviews).resolve()
     known = replace(BuildUp.preset(preset), reviews=STUDY.reviews, news=STUDY.news).resolve()
-    assert replace(known, reviews=replace(known.reviews, path="")).resolve().id == known.id, "a path is no identity"  # type: ignore[call-arg]
+    assert replace(known, reviews=replace(known.reviews, path="")).resolve().id == known.id, "a path is no identity"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_words_follow_the_sign(answer: Run) -> None:
         assert ("cannot be told apart" in finding["text"]) <= (finding["strength"] == "uncertain")
 
 
-def test_one_head_of_each_is_drawn(answer: Run, lab: Lab) -> None:
+def test_the_heads_of_each_are_drawn(answer: Run, lab: Lab) -> None:
     page = answer.file("report.html").read_text(encoding="utf-8")
     for name in STUDY.models:
         assert lab.run(STUDY.patterns(name)).id in page

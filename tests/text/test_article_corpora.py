@@ -109,7 +109,7 @@ def test_wikitext_as_the_hub_has_it(tmp_path: Path):
         ("train", r"no train file of the variant unk in the folder '.*', which holds test.txt, valid.txt: corpus wiki"),
         (
             "all",
-            r"which holds nothing: corpus wikitext needs train, valid and test as \.txt.*; give the folder with --corpus",
+            r"which holds nothing: corpus wikitext needs train, valid and test as \.txt.*; give the folder with",
         ),
     ],
 )
@@ -178,6 +178,8 @@ def test_rows_without_text_are_not_the_word_none(tmp_path: Path):
         write(pyarrow.table({"text": [None, "word " * 40]}), tmp_path / f"{name}.parquet")
     assert every(Wikitext(path=str(tmp_path), variant="raw", articles=False)) == ["\n" + "word " * 40 + "\n"] * 3
     assert "".join(every(Tinyshakespeare(path=str(tmp_path)))) == "word " * 120
+    with pytest.raises(UsageError, match=r"needs input\.txt, or Parquet files named"):  # one table alone is no text
+        every(Tinyshakespeare(path=str(tmp_path / "train.parquet")))
     for name in ("train", "validation", "test"):
         write(pyarrow.table({"text": [1, 2]}), tmp_path / f"{name}.parquet")
     with pytest.raises(UsageError, match=r"parquet' row 1: the text is '1', a int"):

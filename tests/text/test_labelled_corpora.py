@@ -194,6 +194,14 @@ def test_rows_without_text_are_not_the_word_none(tmp_path: Path):
     assert [text for text, _ in pairs(AgNews(path=str(tmp_path)), "test")][3] == ""
 
 
+@pytest.mark.parametrize("said", ["", "\n \n", "World\n", "World\nSports\nWorld\nSci\n"])
+def test_topics_that_cannot_be(tmp_path: Path, said: str):
+    corpus = news(tmp_path, TRAIN)
+    (tmp_path / "classes.txt").write_text(said)
+    with pytest.raises(UsageError, match=r"classes.txt in .* names the topics .*: give two or more, each once"):
+        pairs(corpus, "train")
+
+
 def test_the_topics_of_news_on_the_hub_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hub").mkdir()  # a folder of one's own, of which the path `hub` does not speak

@@ -82,6 +82,14 @@ def test_pairs_in_jsonl(tmp_path: Path):
         list(hub.documents("valid"))
 
 
+def test_empty_lines_of_jsonl_are_no_pairs(tmp_path: Path):
+    for name in ("train", "val", "test"):
+        (tmp_path / f"{name}.jsonl").write_text('{"en": "a", "de": "b"}\n\n\n{"en": "c", "de": "d"}\n')
+    corpus = Multi30k(path=str(tmp_path))
+    assert corpus.about()["pairs"] == dict.fromkeys(SPLITS, 2)
+    assert [document.text() for document in corpus.documents("train")] == ["a", "b", "c", "d"]
+
+
 @pytest.mark.parametrize("ending", ["", ".gz"])
 def test_unbalanced_files(tmp_path: Path, ending: str):
     corpus = small(tmp_path, ending)

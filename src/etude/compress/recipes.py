@@ -11,7 +11,7 @@ from etude.core.errors import UsageError
 from etude.core.recipe import Estimate, Recipe
 from etude.core.run import Run
 from etude.core.site import Site
-from etude.models.architectures.decoder import Decoder
+from etude.models.architectures.base import Architecture
 from etude.models.recipes import ModelRecipe
 from etude.train.recipes import At, Train
 
@@ -19,7 +19,7 @@ ROOM = 1 << 20
 """Bytes for what a run holds besides tensors whose size is known beforehand."""
 
 
-def shape_of(model: ModelRecipe) -> Decoder | None:
+def shape_of(model: ModelRecipe) -> Architecture | None:
     """Return the shape of a model that is known before it is made, or None where only its run tells."""
     trained = model.of if isinstance(model, At) else model
     return trained.model if isinstance(trained, Train) else None

@@ -85,7 +85,7 @@ def chart(
             raise unknown("column", column, kept[0])
     uprights = [Upright(axis, kept) for axis in axes]
     series = list(dict.fromkeys(str(row[colour]) for row in reversed(kept))) if colour else []
-    spec = alt.layer(*_frame(uprights, height), *_lines(kept, uprights, colour, colour_title, series))
+    spec = alt.layer(*_frame(uprights), *_lines(kept, uprights, colour, colour_title, series))
     spec = spec.properties(height=height).to_dict()
     spec.pop("config", None)
     origins = tuple(dict.fromkeys(run for row in kept for run in as_runs(row[runs]))) if runs else ()
@@ -93,7 +93,7 @@ def chart(
     return Chart(spec, caption, words or told, _table(kept, axes, colour, colour_title, runs), origins)
 
 
-def _frame(uprights: Sequence[Upright], height: int) -> list[alt.Chart]:
+def _frame(uprights: Sequence[Upright]) -> list[alt.Chart]:
     """Return the scales themselves, and the words beside them."""
     titles = [each.axis.title for each in uprights]
     stems = [{"axis": title, "foot": 0.0, "top": 1.0} for title in titles]

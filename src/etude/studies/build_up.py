@@ -53,7 +53,8 @@ class BuildUp(Study):
         news_vocabulary: the same for the classifier of news, which profits from whole words: names of people and firms.
         width: of the residual stream.
         heads: of every rung from the third on.
-        layers: blocks of the classifier.
+        layers: blocks of the classifiers.
+        classifier_width: width of the classifiers.
         dropout: of the classifiers, as far as the best on the validation split; BERT and GPT have `language_dropout`.
         average: share that the running mean of the classifiers' weights keeps at each step.
         steps: of each classifier, at most: it stops early, and the weights of the least validation loss are given.
@@ -77,10 +78,11 @@ class BuildUp(Study):
     reviews: Corpus = field(default_factory=RtPolarity)
     news: Corpus = field(default_factory=AgNews)
     vocabulary: int = 8192
-    news_vocabulary: int = 16384
+    news_vocabulary: int = 32768
     width: int = 64
     heads: int = 4
-    layers: int = 2
+    layers: int = 1
+    classifier_width: int = 128
     dropout: float = 0.5
     average: float = 0.99
     steps: int = 2000
@@ -88,7 +90,7 @@ class BuildUp(Study):
     peak: float = 1e-3
     evaluate_every: int = 100
     review_tokens: int = 48
-    news_tokens: int = 96
+    news_tokens: int = 112
     language_vocabulary: int = 4096
     language_width: int = 128
     language_layers: int = 2
@@ -164,8 +166,9 @@ class BuildUp(Study):
         several = replace(one, heads=self.heads)
         block = replace(several, feedforward=2 * self.width, norm="layer", norm_at="post")
         # A text's vector is the mean of its tokens'. Without norms these can be as long as their words matter, where
-        # norms make all of one length; on the validation split that is worth two points.
-        whole = replace(block, layers=self.layers, norm="none", norm_at="pre")
+        # norms make all of one length: on the validation split the loss is 0.47 and not 0.52.
+        wide = self.classifier_width
+        whole = replace(block, layers=self.layers, width=wide, feedforward=2 * wide, norm="none", norm_at="pre")
         news = replace(whole, context=self.news_tokens, classes=len(self.news.classes))
         ladder: dict[str, Architecture] = {
             "attention": bare,

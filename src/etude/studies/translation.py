@@ -80,8 +80,8 @@ class Translation(Study):
     untrained: int = 50
     shown: int = 8
     drawn: tuple[str, ...] = (
-        "A man in a blue shirt is standing on a ladder cleaning a window.",
-        "Ein Mann in einem blauen Hemd steht auf einer Leiter und putzt ein Fenster.",
+        "A man in a blue shirt is cleaning a window.",
+        "Ein Mann in einem blauen Hemd putzt ein Fenster.",
         "Two young girls are playing with a red ball.",
         "Zwei junge Mädchen spielen mit einem roten Ball.",
     )

@@ -71,7 +71,8 @@ class StoreWriter:
         """
         array = np.asarray(ids, dtype=np.int64)
         if array.size and not (array.min() >= 0 and array.max() < self.vocabulary):
-            raise EtudeError(f"token {array.max()} does not fit a vocabulary of {self.vocabulary}")
+            wrong = array.min() if array.min() < 0 else array.max()
+            raise EtudeError(f"token {wrong} does not fit a vocabulary of {self.vocabulary}")
         self._write(array.astype(self._dtype).tobytes())
         self._count += array.size
         self._bytes += bytes

@@ -119,9 +119,9 @@ def _reviews(study: BuildUp, done: Mapping[Recipe, Run]) -> Section:
             ),
         ),
         intro="Attention alone reads a review between an embedding and a linear map of the mean vector: no positions,"
-        " no norm, no bias. Then come, one after the other: learned positions and biases; several heads; norms (after each"
-        " addition, as in 2017) and a feed-forward network; more blocks, the norms left out again. A text's vector is the"
-        " mean of its tokens', and norms make these all of one length.",
+        " no norm, no bias. Then come, one after the other: learned positions and biases; several heads; norms (after"
+        " each addition, as in 2017) and a feed-forward network; the classifier is wider and leaves the norms out"
+        " again: a text's vector is the mean of its tokens', and norms make these all of one length.",
     )
 
 
@@ -241,18 +241,19 @@ def _heads(study: BuildUp, done: Mapping[Recipe, Run]) -> Section:
     for name in study.models:
         run = done[study.patterns(name)]
         layer, head, far = chosen_head(study, name, done)
-        patterns = run.tensors("patterns.safetensors")["patterns"][layer : layer + 1, head : head + 1]
+        patterns = run.tensors("patterns.safetensors")["patterns"]
         caption = text(
-            f"{called(name)}: head {head} of layer {layer}; ",
+            f"{called(name)}. Farthest from even is L{layer} H{head}: ",
             Value(100 * far, run=run.id, unit="%", digits=0),
             " of its attention would have to move to make it even.",
         )
-        blocks.append(Attention(tuple(run.result["tokens"]), patterns, caption, (f"L{layer}",), runs=(run.id,)))
+        blocks.append(Attention(tuple(run.result["tokens"]), patterns, caption, runs=(run.id,)))
     return Section(
-        "One head of each",
+        "Where they look",
         tuple(blocks),
-        intro="Of each model the head whose attention on the sample is farthest from even, chosen after looking. Where"
-        " every head is near even, a model reads much as the mean of its words does.",
+        intro="Every head on a sample text, each layer a row. The caption names the head whose attention is farthest"
+        " from even, chosen after looking. Where every head is near even, a model reads much as the mean of its words"
+        " does.",
     )
 
 
@@ -277,7 +278,7 @@ def _method(study: BuildUp, done: Mapping[Recipe, Run]) -> Section:
     one = study.models["classifier"]
     parts.append(
         text(
-            f"Classifiers: width {study.width}, dropout {study.dropout:g} in embeddings, patterns and what each part"
+            f"Classifiers: width {study.width}, the last {study.classifier_width} with {study.layers} blocks, dropout {study.dropout:g} in embeddings, patterns and what each part"
             f" writes, {one.optimiser.name} with peak {one.schedule.peak:g}, batches of {one.batch}, at most"
             f" {one.steps:,} steps, stopped after {one.patience} evaluations without a new least validation loss; the"
             f" running mean of the weights is evaluated and kept. No pretraining, no other text. BERT and GPT:"

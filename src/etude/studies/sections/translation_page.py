@@ -218,7 +218,7 @@ def _looking(study: Translation, done: Mapping[Recipe, Run]) -> Section:
         for values, what in (mean, _sharpest(cross)):
             blocks.append(
                 Heatmap(
-                    values,
+                    np.round(values, 2),
                     _named(written),
                     _named(read),
                     text(f"Cross-attention: {what}."),
@@ -233,7 +233,7 @@ def _looking(study: Translation, done: Mapping[Recipe, Run]) -> Section:
         tuple(blocks),
         intro="Each row is a token that is written next, each column a token of the source that the decoder looks at"
         " for it. The translation is given, not the model's own, so that what is drawn stays the same from training to"
-        " training. A row sums to 1.",
+        " training. A row sums to 1, but for rounding.",
     )
 
 

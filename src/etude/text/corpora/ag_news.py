@@ -78,8 +78,13 @@ class AgNews(Corpus):
         found = self._folder().matching(r"classes\.txt") if there else {}
         if not found:
             return _CLASSES
-        names = map(str.strip, lines(next(iter(found.values()))))
-        return tuple(name for name in names if name)
+        names = tuple(name for line in lines(next(iter(found.values()))) if (name := line.strip()))
+        if not 1 < len(names) == len(set(names)):
+            raise UsageError(
+                f"classes.txt in {self.path!r} names the topics {', '.join(names) or '(none)'}: give two or more, each"
+                " once, a line each, or take the file away"
+            )
+        return names
 
     def size(self, split: str) -> int:
         share = {"train": 1 - VALID_SHARE, "valid": VALID_SHARE, "test": 1.0}[check_split(split)]

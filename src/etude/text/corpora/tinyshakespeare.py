@@ -65,7 +65,7 @@ class Tinyshakespeare(Corpus):
     def _files(self) -> list[tuple[str, Path]]:
         """Return the file, or the parts of it in their order."""
         place = self._folder()
-        if place.root.is_file():
+        if place.root.is_file() and place.root.suffix.lower() != ".parquet":
             return [("text", place.root)]
         tables = {split_named(name): path for name, path in place.matching(r".*\.parquet").items()}
         if set(SPLITS) <= set(tables) and not place.matching(_TEXT):
