@@ -74,7 +74,7 @@ def test_of_classes_the_floor_is_chance_and_the_most_frequent(lab: Lab) -> None:
     train = TRAININGS["classes"]
     floor = lab.run(Floor(train))
     labels = [document.label for document in train.data.corpus.documents("test")]
-    taught = [document.label for document in train.data.corpus.documents("train")]
+    taught = [document.label or 0 for document in train.data.corpus.documents("train")]
     most = int(np.bincount(taught).argmax())
     found = floor.result["baselines"]
     assert found["chance"]["accuracy"]["mean"] == 0.5

@@ -278,8 +278,9 @@ def _method(study: BuildUp, done: Mapping[Recipe, Run]) -> Section:
     one = study.models["classifier"]
     parts.append(
         text(
-            f"Classifiers: width {study.width}, the last {study.classifier_width} with {study.layers} blocks, dropout {study.dropout:g} in embeddings, patterns and what each part"
-            f" writes, {one.optimiser.name} with peak {one.schedule.peak:g}, batches of {one.batch}, at most"
+            f"Classifiers: width {study.width}, the last of width {study.classifier_width} with blocks: {study.layers};"
+            f" dropout {study.dropout:g} in embeddings, patterns and what each part writes,"
+            f" {one.optimiser.name} with peak {one.schedule.peak:g}, batches of {one.batch}, at most"
             f" {one.steps:,} steps, stopped after {one.patience} evaluations without a new least validation loss; the"
             f" running mean of the weights is evaluated and kept. No pretraining, no other text. BERT and GPT:"
             f" width {study.language_width}, {study.language_layers} blocks, {study.language_steps:,} steps of"
