@@ -24,7 +24,7 @@ TROUBLE: set[str] = set()
 
 
 @dataclass(frozen=True)
-class Walk(Recipe, kind="toy-walk", does=f"{__name__}:walk"):
+class Walk(Recipe, kind="toy-stroll", does=f"{__name__}:walk"):
     """Walk some steps, in the one loop.
 
     Attributes:
@@ -67,7 +67,7 @@ class Book:
     def require(self) -> None: ...
 
     def open(self, run: str, recipe: Mapping[str, Any]) -> Page:
-        assert recipe["kind"] == "toy-walk"
+        assert recipe["kind"] == "toy-stroll"
         return Page(self, run)
 
 
@@ -117,7 +117,7 @@ def touched(folder: Path) -> dict[Path, int]:
 
 
 def test_a_finished_run_is_followed_once_and_only_read(etude, book):
-    etude("run", "toy-walk", "--name", "stroll")
+    etude("run", "toy-stroll", "--name", "stroll")
     before = touched(Path("runs"))
     answer = etude("runs", "follow", "stroll", "--to", "book:here")
     assert (answer.code, answer.err) == (0, "")
@@ -142,7 +142,7 @@ def test_a_run_that_is_being_made_is_followed_to_its_end(etude, book, here):
 
     worker = threading.Thread(target=work)
     worker.start()
-    answer = etude("runs", "follow", "toy-walk", "--to", "book:here")
+    answer = etude("runs", "follow", "toy-stroll", "--to", "book:here")
     worker.join()
     assert (answer.code, answer.out) == (0, "4 values written to book:here\n")
     assert answer.err == f"following {Walk().id}; Ctrl-C stops this, and not the run\n"
@@ -177,12 +177,12 @@ def test_a_draft_that_is_removed_is_said(etude, book, here, monkeypatch):
 
 
 def test_what_cannot_be_followed_is_said(etude, book):
-    etude("run", "toy-walk")
+    etude("run", "toy-stroll")
     answer = etude("runs", "follow", "toy-wolk", "--to", "book:here")
     assert answer.code == 2
     assert answer.err == f"etude: unknown run or draft 'toy-wolk': There are: {Walk().id}. See: etude runs\n"
     book.failing = "the server\nhas burnt down"
-    answer = etude("runs", "follow", "toy-walk", "--to", "book:here")
+    answer = etude("runs", "follow", "toy-stroll", "--to", "book:here")
     assert (answer.code, answer.err) == (1, "etude: the tracker book at here fails: the server has burnt down\n")
 
 
@@ -196,19 +196,19 @@ def test_tracker_names_are_checked(monkeypatch):
 
 
 def test_a_command_tracks_the_runs_that_it_makes(etude, book):
-    plain = etude("run", "toy-walk", "--steps", "7")
-    answer = etude("run", "toy-walk", "--track", "book:here")
+    plain = etude("run", "toy-stroll", "--steps", "7")
+    answer = etude("run", "toy-stroll", "--track", "book:here")
     assert answer.code == plain.code == 0
     assert set(book.kept) == {Walk().id}
     assert losses(book, Walk()) == logged(Walk())
     assert book.told.count("done") == 1
-    etude("run", "toy-walk", "--track", "book:here")  # it is done: nothing is made
+    etude("run", "toy-stroll", "--track", "book:here")  # it is done: nothing is made
     assert book.told.count("done") == 1
 
 
 def test_a_tracker_in_trouble_is_said_once_and_the_run_is_whole(etude, book):
     book.failing = "no room on the server"
-    answer = etude("run", "toy-walk", "--track", "book:here", "--quiet")
+    answer = etude("run", "toy-stroll", "--track", "book:here", "--quiet")
     assert answer.code == 0
     assert Run(Path("runs") / Walk().id).result["timing"]
     assert answer.err == (
@@ -221,18 +221,18 @@ def test_a_tracker_that_does_not_answer_is_not_waited_for(etude, book, monkeypat
     monkeypatch.setattr(tracking, "PATIENCE", 0.1)
     book.slow = 0.4
     began = time.monotonic()
-    answer = etude("run", "toy-walk", "--steps", "2", "--track", "book:here")
+    answer = etude("run", "toy-stroll", "--steps", "2", "--track", "book:here")
     assert answer.code == 0 and "the tracker book does not answer" in answer.err
     assert time.monotonic() - began < 5
 
 
 def test_work_that_stumbles_and_goes_on_is_in_the_tracker_once(etude, book):
     TROUBLE.add("stumble")
-    assert etude("run", "toy-walk", "--track", "book:here").code == 1
+    assert etude("run", "toy-stroll", "--track", "book:here").code == 1
     assert sorted(losses(book, Walk())) == [1, 2, 3, 4, 5, 6]
     assert book.told[-1] == "open"
     TROUBLE.clear()
-    assert etude("run", "toy-walk", "--track", "book:here").code == 0  # from the start: there was no checkpoint yet
+    assert etude("run", "toy-stroll", "--track", "book:here").code == 0  # from the start: there was no checkpoint yet
     assert losses(book, Walk()) == logged(Walk())
     assert sorted(step for step in book.told if isinstance(step, int)) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert book.told[-1] == "done"
@@ -244,10 +244,10 @@ def test_in_tensorboard_s_own_files_too(etude, monkeypatch, here):
 
     monkeypatch.setattr(tracking, "PERIOD", 0.02)
     TROUBLE.add("stumble")
-    assert etude("run", "toy-walk", "--track", "tensorboard:logs").code == 1
+    assert etude("run", "toy-stroll", "--track", "tensorboard:logs").code == 1
     TROUBLE.clear()
-    assert etude("run", "toy-walk", "--track", "tensorboard:logs").code == 0
-    assert etude("runs", "follow", "toy-walk", "--to", "tensorboard:logs").out.startswith("0 values")
+    assert etude("run", "toy-stroll", "--track", "tensorboard:logs").code == 0
+    assert etude("runs", "follow", "toy-stroll", "--to", "tensorboard:logs").out.startswith("0 values")
     events = EventAccumulator(str(here / "logs" / Walk().id), size_guidance={"scalars": 0}).Reload().Scalars("loss")
     assert {event.step: event.value for event in events} == pytest.approx(logged(Walk()))
     assert len(events) == len(logged(Walk()))
