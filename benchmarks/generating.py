@@ -19,6 +19,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -131,7 +132,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     try:
-        import transformers
+        transformers: Any = import_module("transformers")
     except ImportError:
         print("transformers is not here, so there is nothing to compare with: run this where it is installed too")
         return

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -101,22 +102,20 @@ def peer(shape: Shape, best: bool) -> Any:
     torch.manual_seed(0)
     if folder := os.environ.get("NANOGPT"):
         sys.path.insert(0, folder)
-        from model import GPT, GPTConfig  # type: ignore[import-not-found]
-
-        config = GPTConfig(
+        nanogpt: Any = import_module("model")
+        config = nanogpt.GPTConfig(
             block_size=shape.context, vocab_size=shape.vocabulary, n_layer=shape.layers, n_head=shape.heads,
             n_embd=shape.width, dropout=0.0, bias=True,
         )  # fmt: skip
-        model: Any = GPT(config)
+        model: Any = nanogpt.GPT(config)
         call = lambda x, y: model(x, y)[1]  # noqa: E731
     else:
-        from transformers import GPT2Config, GPT2LMHeadModel
-
-        config = GPT2Config(
+        transformers: Any = import_module("transformers")
+        config = transformers.GPT2Config(
             n_positions=shape.context, vocab_size=shape.vocabulary, n_layer=shape.layers, n_head=shape.heads,
             n_embd=shape.width, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
         )  # fmt: skip
-        model = GPT2LMHeadModel(config)
+        model = transformers.GPT2LMHeadModel(config)
 
         def call(x: Any, y: Any) -> Any:
             logits = model(x).logits

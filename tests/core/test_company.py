@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -200,3 +201,25 @@ def test_another_start_of_the_same_rank(tmp_path: Path, monkeypatch: pytest.Monk
         pytest.raises(EtudeError, match=r"rank 0 of an earlier start still runs over .*: stop it first"),
     ):
         company(tmp_path, rank(0), GOALS).__enter__()
+
+
+def test_whoever_clears_the_folder_under_another_disturbs_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The last to leave may remove the folder between another's look at a lock and its grasp at it."""
+    ours = Company(tmp_path, rank(0), GOALS)
+    ours.folder.mkdir(parents=True)
+    (ours.folder / "1.lock").touch()
+    grasp, cleared = FileLock.acquire, []
+
+    def acquire(lock: FileLock, timeout: float) -> object:
+        if not cleared:
+            cleared.append(shutil.rmtree(ours.folder))
+            raise FileNotFoundError(lock.lock_file)  # what opening it gives; the lock makes its folder just before
+        return grasp(lock, timeout=timeout)
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    assert not ours._holds(1)
+    cleared.clear()
+    ours.folder.mkdir(parents=True)
+    lock = ours.come()
+    assert Company(tmp_path, rank(1), GOALS)._holds(0)
+    lock.release()

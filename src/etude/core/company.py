@@ -93,6 +93,25 @@ class Company:
                 )
             time.sleep(PERIOD)
 
+    def come(self) -> FileLock:
+        """Hold the lock that tells the others that this process is alive.
+
+        Raises:
+            EtudeError: this process of an earlier start still holds it.
+        """
+        lock = FileLock(self.folder / f"{self.here.rank}.lock")
+        while True:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=PATIENCE)
+                return lock
+            except FileNotFoundError:  # whoever left an earlier start last has just cleared the folder
+                time.sleep(PERIOD)
+            except Timeout:
+                raise EtudeError(
+                    f"rank {self.here.rank} of an earlier start still runs over {self.root}: stop it first"
+                ) from None
+
     def agree(self) -> None:
         """Meet the other processes, and make sure that all want the same runs.
 
@@ -190,6 +209,8 @@ class Company:
             lock.acquire(timeout=0)
         except Timeout:
             return True
+        except FileNotFoundError:  # whoever left last cleared the folder since the line above
+            return False
         lock.release()
         return False
 
@@ -208,13 +229,8 @@ def company(root: Path, here: World, goals: Sequence[str]) -> Iterator[Company]:
         Interrupted: this process was told to end.
     """
     us = Company(root, here, goals)
-    us.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(us.folder / f"{here.rank}.lock")
     with told_to_end(f"rank {here.rank} of {here.size}"):
-        try:
-            lock.acquire(timeout=PATIENCE)
-        except Timeout:
-            raise EtudeError(f"rank {here.rank} of an earlier start still runs over {root}: stop it first") from None
+        lock = us.come()
         try:
             us.agree()
             threading.Thread(target=us.watch, name="company", daemon=True).start()
