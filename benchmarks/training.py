@@ -10,7 +10,7 @@ of the machine's peak of bf16 (or fp32) matrix products, measured in the same ro
 
 Etude runs as it does by default: every choice that it leaves to the machine is left to it. The peer runs as its README
 says for a CPU (fp32, not compiled, AdamW), and in the best setting that its script can be given (bf16 autocast, fused
-AdamW, compiled), without and with the C allocator told, from outside, to keep freed memory.
+AdamW, compiled), without and with the C allocator told, from outside, to keep freed memory and take huge pages.
 """
 
 from __future__ import annotations
@@ -29,7 +29,12 @@ from typing import Any
 
 ROUNDS = int(os.environ.get("ROUNDS") or 9)
 THREADS = int(os.environ.get("THREADS") or 2)
-KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_TOP_PAD_": str(1 << 26)}
+KEEPING = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -26,6 +28,19 @@ def split_heads(
     return every_head.unflatten(-1, W.shape[1:])
 
 
+def split_together(
+    x: Float[Tensor, "B T D"],
+    Ws: Sequence[Float[Tensor, "D _ K"]],
+    bs: Sequence[Float[Tensor, "_ K"] | None],
+) -> list[Float[Tensor, "B T _ K"]]:
+    """Return `split_heads` of several maps that read the same stream, by one matrix product for all of them."""
+    W = torch.cat([W.flatten(1) for W in Ws], dim=1)
+    there = [b.flatten() for b in bs if b is not None]
+    every_map = linear(x, W, torch.cat(there) if there else None)
+    widths = [W.shape[1] * W.shape[2] for W in Ws]
+    return [part.unflatten(-1, W.shape[1:]) for part, W in zip(every_map.split(widths, dim=-1), Ws, strict=True)]
+
+
 def join_heads(
     z: Float[Tensor, "B T H K"], W: Float[Tensor, "H K D"], b: Float[Tensor, " D"] | None
 ) -> Float[Tensor, "B T D"]:
@@ -43,6 +58,10 @@ def shared(x: Float[Tensor, "B S G K"], heads: int) -> Float[Tensor, "B S H K"]:
     section 2.2)."""
     each = heads // x.shape[2]
     return x if each == 1 else x.repeat_interleave(each, dim=2)
+
+
+_Queries = tuple[Float[Tensor, "B T H K"], Float[Tensor, "B S G K"], Float[Tensor, "B S G K"]]
+"""Queries, keys and values."""
 
 
 class MultiHead(nn.Module):
@@ -88,37 +107,38 @@ class MultiHead(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T D"], view: View = PLAIN) -> Float[Tensor, "B T D"]:
         x = lowered(x)
-        q = self.q(split_heads(x, self.W_Q, self.b_Q))
-        if self.rotary is not None:
-            q = self.q_rot(self.rotary(q, view.positions))
-        k, v = self._of_source(view) if self.cross else self._of_text(x, view)
+        q, k, v = self._of_source(x, view) if self.cross else self._of_text(x, view)
         visible = view.source_visible if self.cross else view.visible
         if visible is not None and visible.shape[-1] > k.shape[1]:
             visible = visible[..., -k.shape[1] :]  # a window keeps the last positions alone
         return self.out(self._write(self.z(self._attend(q, k, v, visible))))
 
-    def _of_text(
-        self, x: Float[Tensor, "B T D"], view: View
-    ) -> tuple[Float[Tensor, "B S G K"], Float[Tensor, "B S G K"]]:
-        """Return keys and values of the text, and of what came before it where a past is kept."""
-        k = self.k(split_heads(x, self.W_K, self.b_K))
-        v = self.v(split_heads(x, self.W_V, self.b_V))
+    def _of_text(self, x: Float[Tensor, "B T D"], view: View) -> _Queries:
+        """Return queries, keys and values of the text, and of what came before it where a past is kept."""
+        Ws, bs = (self.W_Q, self.W_K, self.W_V), (self.b_Q, self.b_K, self.b_V)
+        if x.dtype == torch.bfloat16 and torch.is_grad_enabled():  # small products take long for what they do
+            q, k, v = split_together(x, Ws, bs)
+        else:
+            q, k, v = map(split_heads, (x, x, x), Ws, bs)
+        q, k, v = self.q(q), self.k(k), self.v(v)
         if self.rotary is not None:
+            q = self.q_rot(self.rotary(q, view.positions))
             k = self.k_rot(self.rotary(k, view.positions))
-        return (k, v) if view.past is None else view.past.extend(self, k, v, self.rule.window)
+        return (q, k, v) if view.past is None else (q, *view.past.extend(self, k, v, self.rule.window))
 
-    def _of_source(self, view: View) -> tuple[Float[Tensor, "B S G K"], Float[Tensor, "B S G K"]]:
-        """Return keys and values of the source, made once for all calls where a past is kept."""
+    def _of_source(self, x: Float[Tensor, "B T D"], view: View) -> _Queries:
+        """Return queries of the text, and keys and values of the source, made once for all calls where a past is kept."""
+        q = self.q(split_heads(x, self.W_Q, self.b_Q))
         kept = None if view.past is None else view.past.source(self)
         if kept is not None:
-            return kept
+            return q, *kept
         if view.source is None:
             raise UsageError("cross-attention has no source to read: call the model with source=")
         k = self.k(split_heads(view.source, self.W_K, self.b_K))
         v = self.v(split_heads(view.source, self.W_V, self.b_V))
         if view.past is not None:
             view.past.keep_source(self, k, v)
-        return k, v
+        return q, k, v
 
     def _attend(
         self,
