@@ -7,6 +7,7 @@ leading ones (`multi_head.py`).
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float
@@ -76,7 +77,7 @@ def fused_attention(
     if q.device.type != "cpu" or q.dtype != torch.bfloat16 or not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(q, k, v, mask, dropout, causal, scale=scale)
     if q.shape[-2] * k.shape[-2] <= SHORT:
-        return _explicit(q, k, v, causal_mask(q.shape[-2]) if causal else mask, dropout, scale)
+        return _explicit(q, k, v, mask, dropout, causal, scale)
     with torch.autocast("cpu", enabled=False):
         z = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, dropout, causal, scale=scale)
     return z.to(q.dtype)
@@ -88,6 +89,7 @@ def _explicit(
     v: Float[Tensor, "*N S K"],
     mask: Bool[Tensor, "*#M #T S"] | None,
     dropout: float,
+    causal: bool,
     scale: float | None,
 ) -> Float[Tensor, "*N T K"]:
     """Return attention by way of its pattern, all of it in the precision of the queries.
@@ -97,13 +99,30 @@ def _explicit(
     """
     factor = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     many, T, S = q.shape[:-2], q.shape[-2], k.shape[-2]
-    hidden = q.new_zeros(1)
-    if mask is not None:
-        hidden = q.new_zeros(mask.shape).masked_fill_(~mask, -math.inf).expand(*many, T, S).reshape(-1, T, S)
+    if mask is None:
+        hidden = _future(T, q.dtype) if causal else q.new_zeros(1)
+    else:
+        hidden = q.new_zeros(mask.shape).masked_fill_(~mask, -math.inf)
+        hidden = hidden if mask.ndim == 2 else hidden.expand(*many, T, S).reshape(-1, T, S)
     scores = torch.baddbmm(hidden, q.reshape(-1, *q.shape[-2:]), k.reshape(-1, *k.shape[-2:]).mT, alpha=factor)
     pattern = scores.softmax(dim=-1)
     pattern = F.dropout(pattern, dropout) if dropout else pattern
     return (pattern @ v.reshape(-1, *v.shape[-2:])).unflatten(0, many)
+
+
+def _future(length: int, dtype: torch.dtype) -> Float[Tensor, "T S"]:
+    """Return minus infinity where a position may not look, and 0 elsewhere. Kept, since every layer of a small model
+    would spend as long on making it as on using it."""
+    if torch.compiler.is_compiling():  # what is made while tracing has no numbers
+        return _make_future(length, dtype)
+    return _kept_future(length, dtype)
+
+
+def _make_future(length: int, dtype: torch.dtype) -> Float[Tensor, "T S"]:
+    return torch.full((length, length), -math.inf, dtype=dtype).triu_(1)
+
+
+_kept_future = lru_cache(maxsize=8)(_make_future)
 
 
 def causal_mask(length: int, device: torch.device | None = None) -> Bool[Tensor, "T S"]:
