@@ -20,6 +20,7 @@ from etude.models.architectures.encoder import Encoder
 from etude.models.architectures.encoder_decoder import EncoderDecoder
 from etude.models.choosing import choose
 from etude.models.generation import generate, stream
+from etude.models.prepared import prepared
 from etude.models.sampling import Sampling
 from etude.models.transformer import Transformer
 from etude.models.writing import Generated, Request, Writing
@@ -252,6 +253,18 @@ def test_the_mode_of_the_model_is_left_as_it_was() -> None:
     model = lively(Decoder(**SHAPE, dropout=0.5)).train()
     first = generate(model, LETTERS, ["ab"], SAMPLINGS[0])
     assert model.training and first == generate(model, LETTERS, ["ab"], SAMPLINGS[0])
+
+
+def test_what_was_made_ready_serves_many_calls() -> None:
+    model = lively(Decoder(**SHAPE))
+    expected = generate(model, LETTERS, PROMPTS, SAMPLINGS[1], precision="bf16")
+    ready = prepared(model, "bf16", rows=len(PROMPTS))
+    for _ in range(2):
+        assert generate(model, LETTERS, PROMPTS, SAMPLINGS[1], ready=ready) == expected
+    pieces = "".join(stream(model, LETTERS, PROMPTS[0], SAMPLINGS[1], ready=ready))
+    assert pieces == "".join(stream(model, LETTERS, PROMPTS[0], SAMPLINGS[1], precision="bf16"))
+    with model.tapped({"L0.attn.W_V": torch.zeros_like}), pytest.raises(UsageError, match="leave ready out"):
+        generate(model, LETTERS, PROMPTS, SAMPLINGS[1], ready=ready)
 
 
 def test_progress_is_told() -> None:

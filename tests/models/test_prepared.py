@@ -96,9 +96,25 @@ def test_a_function_at_a_weight_is_asked_of_the_model_itself() -> None:
         assert (found.float() - model(torch.zeros(1, 2, dtype=torch.long))).abs().max() < 0.3
 
 
-def test_nothing_is_done_where_nothing_is_gained(monkeypatch: pytest.MonkeyPatch) -> None:
+@every_spec
+@torch.no_grad()
+def test_one_row_packs_nothing(spec: Architecture) -> None:
+    """Alone, queries, keys and values come of one product, and every weight stays where it is."""
+    model, tokens = lively(spec), torch.randint(V, (1, 8))
+    more = {name: value[:1] for name, value in given(model).items()}
+    twin = prepared(model, rows=1)
+    assert isinstance(twin, Transformer) and list(map(id, twin.parameters())) == list(map(id, model.parameters()))
+    torch.testing.assert_close(twin(tokens, **more), model(tokens, **more), rtol=1e-5, atol=1e-5)
+
+
+def test_a_twin_drops_nothing() -> None:
+    model = Decoder(layers=1, width=16, heads=2, context=8, dropout=0.5).build(V)
+    twin, tokens = prepared(model.train(), "bf16", rows=2), torch.randint(V, (2, 8))
+    assert torch.equal(twin(tokens), twin(tokens))
+
+
+def test_the_model_stays_as_it_is() -> None:
     model = lively(SPECS[0])
-    assert prepared(model, rows=1) is model
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     prepared(model, "bf16", rows=16)
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())

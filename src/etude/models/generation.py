@@ -32,6 +32,7 @@ def generate(
     first: int = 0,
     batch: int = 16,
     precision: str = "fp32",
+    ready: Scored | None = None,
     progress: Progress | None = None,
 ) -> list[Generated]:
     """Continue each prompt, or, where the model is an encoder-decoder, write what follows from each source.
@@ -50,6 +51,8 @@ def generate(
         batch: prompts at once.
         precision: `fp32`, or `bf16` for products of weights rounded to bf16, which halves what a token reads from
             memory and now and then chooses another token.
+        ready: what `prepared` made of the model, for many calls while its weights stay as they are; it has a precision
+            of its own. None prepares the model for this call.
         progress: told how many tokens are written, out of how many at most.
 
     Raises:
@@ -59,7 +62,7 @@ def generate(
     requests = _requests(model, tokenizer, prompts, sampling, first)
     done: dict[int, Generated] = {}
     total = sum(request.most for request in requests)
-    with _writing(model, precision, min(batch, len(requests)) * sampling.beams) as scored:
+    with _writing(model, precision, min(batch, len(requests)) * sampling.beams, ready) as scored:
         for part in _batches(requests, model.spec.context, batch, sampling):
             before = sum(request.most for request in requests if request.number in done)
             reader = _reader(model, scored, tokenizer, part)
@@ -85,6 +88,7 @@ def stream(
     *,
     number: int = 0,
     precision: str = "fp32",
+    ready: Scored | None = None,
 ) -> Generator[str, None, Generated]:
     """Yield pieces of one text as they are written, and return the text whole.
 
@@ -98,21 +102,27 @@ def stream(
         sampling: how; beam search, which knows no text before its end, is refused.
         number: of the prompt.
         precision: as in `generate`.
+        ready: as in `generate`.
     """
     sampling = sampling or Sampling()
     if sampling.beams > 1:
         raise UsageError("beam search knows no text before its end: set beams to 1, or use generate")
     requests = _requests(model, tokenizer, [prompt], sampling, number)  # pyright: ignore[reportArgumentType]
-    return _stream(model, tokenizer, requests, sampling, precision)
+    return _stream(model, tokenizer, requests, sampling, precision, ready)
 
 
 def _stream(
-    model: Transformer, tokenizer: Tokenizer, requests: list[Request], sampling: Sampling, precision: str
+    model: Transformer,
+    tokenizer: Tokenizer,
+    requests: list[Request],
+    sampling: Sampling,
+    precision: str,
+    ready: Scored | None,
 ) -> Generator[str, None, Generated]:
     (request,) = requests
     text = Writing(request, tokenizer, sampling)
     characters, shown = codecs.getincrementaldecoder("utf-8")("replace"), 0
-    with _writing(model, precision, 1) as scored:
+    with _writing(model, precision, 1, ready) as scored:
         for _ in _steps(_reader(model, scored, tokenizer, requests), requests, [text], sampling):
             certain = text.certain()
             piece = characters.decode(certain[shown:], final=text.stopped is not None)
@@ -232,11 +242,15 @@ def _reader(model: Transformer, scored: Scored, tokenizer: Tokenizer, requests: 
 
 
 @contextmanager
-def _writing(model: Transformer, precision: str, rows: int) -> Iterator[Scored]:
+def _writing(model: Transformer, precision: str, rows: int, ready: Scored | None) -> Iterator[Scored]:
     """Give what reads the tokens of so many texts at once, with the model in evaluation mode meanwhile."""
+    if ready is not None and ready is not model and model._forward_pre_hooks:
+        raise UsageError(
+            "functions put at weights act on the model, not on what was made ready before: leave ready out"
+        )
     was = model.training
     model.eval()
     try:
-        yield prepared(model, precision, rows)
+        yield ready or prepared(model, precision, rows)
     finally:
         model.train(was)

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from etude.core.errors import UsageError
 from etude.models.transformer import Transformer
+from etude.nn.multi_head import MultiHead, joined
 from etude.nn.precision import autocast
 from etude.nn.taps import Tap
 
@@ -37,13 +38,12 @@ def prepared(model: Transformer, precision: str = "fp32", rows: int = 1) -> Call
 
     In bf16, products of weights have their factors rounded and the rest stays fp32, as under autocast, where weights
     would be rounded anew for each token. It takes as much memory as the weights again, in bf16 half of it. The model
-    itself is returned where nothing would be gained, and where functions are put at weights, which act on the model
-    alone.
+    itself is returned on a GPU, and where functions are put at weights, which act on the model alone.
 
     Args:
         model: on any device; only on a CPU is anything laid out.
         precision: `fp32` or `bf16`.
-        rows: texts that are written at once. In fp32 the plain layout is as fast for one.
+        rows: texts that are written at once. In fp32 the plain layout is as fast for one, and stays.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r} is not one that texts are written in: {', '.join(PRECISIONS)}")
@@ -52,7 +52,7 @@ def prepared(model: Transformer, precision: str = "fp32", rows: int = 1) -> Call
     if precision == "bf16":
         return _under_autocast(model, device) if plain else _twin(model, torch.bfloat16)
     same = {weight.dtype for weight in model.parameters()} == {torch.float32}
-    return model if plain or rows == 1 or not same else _twin(model, torch.float32)
+    return model if plain or not same else _twin(model, None if rows == 1 else torch.float32)
 
 
 def _under_autocast(model: Transformer, device: torch.device) -> Callable[..., Tensor]:
@@ -63,12 +63,17 @@ def _under_autocast(model: Transformer, device: torch.device) -> Callable[..., T
     return score
 
 
-def _twin(module: Any, dtype: torch.dtype, tied: bool = False) -> Any:
-    """Return a module that shares all with another but its children, which are twins too, and its products' weights."""
+def _twin(module: Any, dtype: torch.dtype | None, tied: bool = False) -> Any:
+    """Return a module that shares all with another but its children, which are twins too, and its products' weights:
+    these are packed in a precision, or (None) left in place. Queries, keys and values come of one product."""
     twin = object.__new__(type(module))
-    twin.__dict__ = dict(module.__dict__)
+    twin.__dict__ = {**module.__dict__, "training": False}
     tied = tied or (isinstance(module, Transformer) and module.spec.tied)
-    names = (*PRODUCTS, "W_E") if tied else PRODUCTS
+    names = {*PRODUCTS, "W_E"} if tied else {*PRODUCTS}
+    if isinstance(module, MultiHead) and not module.cross and (dtype is not None or module.W_Q.numel() < LARGE):
+        W, b = joined((module.W_Q, module.W_K, module.W_V), (module.b_Q, module.b_K, module.b_V))
+        twin.together = (Packed.of(W, "together", dtype) if _worth(W, dtype) else W.detach()), b
+        names -= {"W_Q", "W_K", "W_V"}
     twin._parameters = {
         name: Packed.of(weight, name, dtype)
         if name in names and weight is not None and _worth(weight, dtype)
@@ -82,8 +87,8 @@ def _twin(module: Any, dtype: torch.dtype, tied: bool = False) -> Any:
     return twin
 
 
-def _worth(weight: nn.Parameter, dtype: torch.dtype) -> bool:
-    return dtype == torch.bfloat16 or weight.numel() >= LARGE
+def _worth(weight: Tensor, dtype: torch.dtype | None) -> bool:
+    return dtype == torch.bfloat16 or (dtype is not None and weight.numel() >= LARGE)
 
 
 class Packed(Tensor):
@@ -91,14 +96,16 @@ class Packed(Tensor):
 
     Attributes:
         packed: oneDNN's layout of the matrix, out of which only products can be had.
+        bias: what was added to the last product, and the same in the precision of the copy.
         views: what the parts make of the weight before a product (`flatten`, `mT`), by the function that makes it.
     """
 
     packed: Tensor
+    bias: tuple[Tensor, Tensor] | None
     views: dict[Any, Packed]
 
     @classmethod
-    def of(cls, weight: Tensor, name: str, dtype: torch.dtype) -> Packed:
+    def of(cls, weight: Tensor, name: str, dtype: torch.dtype | None) -> Packed:
         """Return a model's weight with its copy."""
         weight = weight.detach()
         read = 2 if name == "W_O" else 1  # axes that a product sums over
@@ -116,7 +123,7 @@ class Packed(Tensor):
     @classmethod
     def _with(cls, plain: Tensor, packed: Tensor, views: dict[Any, Packed]) -> Packed:
         made = Tensor._make_subclass(cls, plain)
-        made.packed, made.views = packed, views
+        made.packed, made.bias, made.views = packed, None, views
         return made
 
     @classmethod
@@ -135,9 +142,13 @@ _FLATTEN, _TURN = Tensor.flatten, Tensor.mT.__get__  # type: ignore[attr-defined
 
 
 def _product(x: Tensor, W: Packed, b: Tensor | None = None) -> Tensor:
-    packed = W.__dict__["packed"]
+    held: Any = W.__dict__
+    packed = held["packed"]
     with torch._C.DisableTorchFunctionSubclass():
         if packed.dtype == torch.float32 and x.numel() == x.shape[-1]:
             return F.linear(x, W, b)  # one row alone is faster so
-        bias = None if b is None else b.to(packed.dtype)
-        return torch.ops.mkldnn._linear_pointwise(x.to(packed.dtype), packed, bias, "none", [], "")
+        if b is not None and b.dtype != packed.dtype:
+            if held["bias"] is None or held["bias"][0] is not b:
+                held["bias"] = b, b.to(packed.dtype)
+            b = held["bias"][1]
+        return torch.ops.mkldnn._linear_pointwise(x.to(packed.dtype), packed, b, "none", [], "")

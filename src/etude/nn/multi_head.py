@@ -28,17 +28,12 @@ def split_heads(
     return every_head.unflatten(-1, W.shape[1:])
 
 
-def split_together(
-    x: Float[Tensor, "B T D"],
-    Ws: Sequence[Float[Tensor, "D _ K"]],
-    bs: Sequence[Float[Tensor, "_ K"] | None],
-) -> list[Float[Tensor, "B T _ K"]]:
-    """Return `split_heads` of several maps that read the same stream, by one matrix product for all of them."""
-    W = torch.cat([W.flatten(1) for W in Ws], dim=1)
+def joined(
+    Ws: Sequence[Float[Tensor, "D _ K"]], bs: Sequence[Float[Tensor, "_ K"] | None]
+) -> tuple[Float[Tensor, "D M"], Float[Tensor, " M"] | None]:
+    """Return several maps that read the same stream as one, whose columns are theirs in turn."""
     there = [b.flatten() for b in bs if b is not None]
-    every_map = linear(x, W, torch.cat(there) if there else None)
-    widths = [W.shape[1] * W.shape[2] for W in Ws]
-    return [part.unflatten(-1, W.shape[1:]) for part, W in zip(every_map.split(widths, dim=-1), Ws, strict=True)]
+    return torch.cat([W.flatten(1) for W in Ws], dim=1), torch.cat(there) if there else None
 
 
 def join_heads(
@@ -75,6 +70,10 @@ class MultiHead(nn.Module):
     `k_rot` where positions are rotary), `scores` and `pattern` [B H T S], `head_out` [B T H D], `out` [B T D]. Scores
     are those before the mask, so a function put there never opens the future; a function put at the pattern can. With
     a past, S counts the positions that are kept, and k and v are those of the new ones.
+
+    Attributes:
+        together: the maps to queries, keys and values as one (`joined`), which is then used in their place: for a twin
+            whose weights stay as they are (`etude.models.prepared`). None in a model.
     """
 
     def __init__(self, shape: AttentionShape, rule: Rule | None = None) -> None:
@@ -89,6 +88,8 @@ class MultiHead(nn.Module):
         self.b_Q, self.b_K, self.b_V = (bias(shape.biases, heads, K) for heads in (H, G, G))
         self.b_O = bias(shape.biases, D)
         self.heads, self.cross, self.dropout, self.scale = H, shape.cross, shape.dropout, shape.scale
+        self.widths, self.head_width = (H * K, G * K, G * K), K
+        self.together: tuple[Tensor, Tensor | None] | None = None
         self.rule = rule or Rule(causal=shape.causal)
         group = {"H": H} if G == H else {"G": G}
         (letter,) = group
@@ -115,19 +116,29 @@ class MultiHead(nn.Module):
 
     def _of_text(self, x: Float[Tensor, "B T D"], view: View) -> _Queries:
         """Return queries, keys and values of the text, and of what came before it where a past is kept."""
-        Ws, bs = (self.W_Q, self.W_K, self.W_V), (self.b_Q, self.b_K, self.b_V)
-        if x.dtype == torch.bfloat16 and torch.is_grad_enabled():  # small products take long for what they do
-            q, k, v = split_together(x, Ws, bs)
-        else:
-            q, k, v = map(split_heads, (x, x, x), Ws, bs)
+        q, k, v = self._read(x)
         q, k, v = self.q(q), self.k(k), self.v(v)
         if self.rotary is not None:
             q = self.q_rot(self.rotary(q, view.positions))
             k = self.k_rot(self.rotary(k, view.positions))
         return (q, k, v) if view.past is None else (q, *view.past.extend(self, k, v, self.rule.window))
 
+    def _read(self, x: Float[Tensor, "B T D"]) -> _Queries:
+        """Return queries, keys and values of a text by one product, where the maps lie ready for it or joining them
+        costs less than small products do (in bf16, for a training step), or else by three."""
+        together = self.together
+        if together is None:
+            Ws, bs = (self.W_Q, self.W_K, self.W_V), (self.b_Q, self.b_K, self.b_V)
+            if x.dtype != torch.bfloat16 or not torch.is_grad_enabled():
+                return split_heads(x, Ws[0], bs[0]), split_heads(x, Ws[1], bs[1]), split_heads(x, Ws[2], bs[2])
+            together = joined(Ws, bs)
+        q, k, v = linear(x, *together).split(self.widths, dim=-1)
+        one = -1, self.head_width
+        return q.unflatten(-1, one), k.unflatten(-1, one), v.unflatten(-1, one)
+
     def _of_source(self, x: Float[Tensor, "B T D"], view: View) -> _Queries:
-        """Return queries of the text, and keys and values of the source, made once for all calls where a past is kept."""
+        """Return queries of the text, and keys and values of the source. The latter are made once where a past is
+        kept."""
         q = self.q(split_heads(x, self.W_Q, self.b_Q))
         kept = None if view.past is None else view.past.source(self)
         if kept is not None:
