@@ -22,6 +22,9 @@ from etude.text.store import MAGIC, PAGE, START, VERSION, Header, dtype_for
 
 _CHUNK = 1 << 20
 
+_TOGETHER = 1 << 16
+"""Tokens that are checked and written at once."""
+
 
 class StoreWriter:
     """Writes a store token by token, in memory that does not grow, under another name until it is whole.
@@ -47,6 +50,7 @@ class StoreWriter:
         self._start = -(-most // PAGE) * PAGE
         self._count = self._documents = self._bytes = self._begun = 0
         self._hash = hashlib.sha256()
+        self._held: list[int] = []
         self._resources = ExitStack()
         self.header: Header | None = None
 
@@ -67,15 +71,22 @@ class StoreWriter:
             bytes: how many bytes of UTF-8 they stand for; 0 for a separator.
 
         Raises:
-            EtudeError: a token is not below the vocabulary.
+            EtudeError: a token, of these or of earlier ones, is not below the vocabulary.
         """
-        array = np.asarray(ids, dtype=np.int64)
+        self._held.extend(ids)
+        self._count += len(ids)
+        self._bytes += bytes
+        if len(self._held) >= _TOGETHER:
+            self._write_tokens()
+
+    def _write_tokens(self) -> None:
+        """Write the tokens that are held. One by one, the documents of a corpus of lines take as long as encoding."""
+        array = np.asarray(self._held, dtype=np.int64)
+        self._held = []
         if array.size and not (array.min() >= 0 and array.max() < self.vocabulary):
             wrong = array.min() if array.min() < 0 else array.max()
             raise EtudeError(f"token {wrong} does not fit a vocabulary of {self.vocabulary}")
         self._write(array.astype(self._dtype).tobytes())
-        self._count += array.size
-        self._bytes += bytes
 
     def end_document(self, label: int | None = None) -> None:
         """Say that the tokens since the last call are one document.
@@ -102,6 +113,7 @@ class StoreWriter:
 
     def _complete(self) -> None:
         """Append the document boundaries, write the header over the room left for it, and flush to the disk."""
+        self._write_tokens()
         if self._begun != self._count:
             raise EtudeError("the last document was not ended: call end_document")
         if self.sides and self._documents % len(self.sides):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from etude.core.run import Draft, Run
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 _BATCH = 1 << 20
 """Characters encoded at once: enough for every thread, and little to hold."""
@@ -129,8 +131,8 @@ class _Splits:
     ) -> None:
         """Write whole documents, each followed by the separator."""
         by_piece = self.tokenizer.by_piece
-        for batch in batched(marked(documents, counts, groups.left_out, by_piece), _BATCH):
-            encoded = self.tokenizer.encode_batch([piece for piece, _ in batch])
+        batches = batched(marked(documents, counts, groups.left_out, by_piece), _BATCH)
+        for batch, encoded in _beside(batches, lambda pieces: self.tokenizer.encode_batch([p for p, _ in pieces])):
             for (piece, ended), ids in zip(batch, encoded, strict=True):
                 size = len(piece.encode())
                 writer.add(ids, size)
@@ -227,6 +229,20 @@ def marked(
         else:
             left_out(document)
             counts["left_out"] += 1
+
+
+def _beside(items: Iterable[T], work: Callable[[T], U]) -> Iterator[tuple[T, U]]:
+    """Yield each item with what work makes of it, one behind: the next is read, and the last used, while a thread
+    works. It is worth it where the work lets go of the interpreter, as encoding does."""
+    with ThreadPoolExecutor(1, thread_name_prefix="encode") as pool:
+        before: tuple[T, Future[U]] | None = None
+        for item in items:
+            now = item, pool.submit(work, item)
+            if before is not None:
+                yield before[0], before[1].result()
+            before = now
+        if before is not None:
+            yield before[0], before[1].result()
 
 
 def batched(pieces: Iterable[tuple[str, T]], size: int) -> Iterator[list[tuple[str, T]]]:
