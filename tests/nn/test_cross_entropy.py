@@ -262,3 +262,23 @@ def test_bad_values(fields: dict, message: str) -> None:
     x, W, b, targets = parts()
     with pytest.raises(UsageError, match=message):
         chunked_cross_entropy(**{"x": x, "W": W, "b": b, "targets": targets, **fields})
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("chunk", [None, 3])
+@pytest.mark.parametrize("vocabulary", [1, 64, 65, cross_entropy.STRIP + 7])
+def test_bf16_over_any_vocabulary(vocabulary: int, chunk: int | None, tied: bool) -> None:
+    """Where scores are filled up to a multiple of columns and W is copied in strips, no column is lost or added."""
+    draw = torch.Generator().manual_seed(1)
+    x, W, b = (torch.randn(*s, generator=draw).bfloat16() for s in ((N, D), (D, vocabulary), (vocabulary,)))
+    targets = torch.randint(vocabulary, (N,), generator=draw)
+    found, expected = leaves(x, W.mT.contiguous() if tied else W, b), leaves(x.double(), W.double(), b.double())
+    loss, _ = chunked([found[0], found[1].mT if tied else found[1], found[2]], targets, chunk=chunk)
+    truth = plain(expected, targets)
+    loss.backward()
+    truth.backward()
+    torch.testing.assert_close(loss.double(), truth, rtol=1e-2, atol=1e-2)
+    for ours, theirs in zip(found, expected, strict=True):
+        ours, theirs = ours.grad, theirs.grad
+        ours = ours.mT if ours.shape != theirs.shape else ours
+        assert ((ours.double() - theirs).norm() <= 0.02 * theirs.norm() + 1e-3).all()
