@@ -80,6 +80,7 @@ ARGUMENTS: dict[str, dict[str, Arguments]] = {
     "bpe": {
         "bpe": lambda request: {"vocabulary": 400},
         "bpe with specials": lambda request: {"vocabulary": 400, "specials": ("pad", "mask")},
+        "bpe in lower case": lambda request: {"vocabulary": 400, "lowercase": True, "specials": ("mask",)},
     },
     "gpt2": {"gpt2": shared_gpt2},
     "file": {

@@ -245,3 +245,13 @@ def test_special_tokens_that_are_not_there(tmp_path: Path, specials: str):
     (tmp_path / KIND_FILE).write_text(f'{{"kind": "bpe", "vocabulary": 265, "end": 0, "specials": {specials}}}')
     with pytest.raises(DamagedError, match="make the run again"):
         load_tokenizer(tmp_path)
+
+
+def test_lower_case_reads_a_word_alike_wherever_it_stands(tmp_path: Path):
+    spec = BytePair(vocabulary=300, lowercase=True)
+    tokenizer = spec.build(lambda: iter(["The film, the FILM and the Film: ÉTUDE étude İ"] * 3))
+    assert tokenizer.encode("THE Film É") == tokenizer.encode("the film é")
+    assert tokenizer.decode(tokenizer.encode("The Film")) == "the film" and not tokenizer.lossless
+    tokenizer.save(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert again.encode("The FILM") == tokenizer.encode("the film") and not again.lossless and again.by_piece

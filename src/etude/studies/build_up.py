@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
@@ -74,6 +74,8 @@ class BuildUp(Study):
         seed: of all trainings.
         device: where all is trained.
     """
+
+    version: ClassVar[int] = 2  # 2: classifiers read in lower case
 
     reviews: Corpus = field(default_factory=RtPolarity)
     news: Corpus = field(default_factory=AgNews)
@@ -234,7 +236,7 @@ class BuildUp(Study):
 
     def _classifier(self, corpus: Corpus, vocabulary: int, model: Architecture) -> Train:
         return Train(
-            data=Tokens(corpus, BytePair(vocabulary=vocabulary, specials=SPECIALS)),
+            data=Tokens(corpus, BytePair(vocabulary=vocabulary, specials=SPECIALS, lowercase=True)),
             model=model,
             objective=Classification(),
             optimiser=AdamW(weight_decay=0.01),

@@ -25,11 +25,14 @@ class BytePair(TokenizerSpec):
             all of it. Learning holds them in memory.
         specials: roles of special tokens to have, last in the vocabulary and counted in it: of `mask`, `first`,
             `separator`, `pad`. A text with letters such as `<|mask|>` has letters there, not the special token.
+        lowercase: whether texts are read in lower case, so that a word is one word wherever it stands. Capitals do not
+            come back.
     """
 
     vocabulary: int = 2048
     train_bytes: int = 32 * 2**20
     specials: tuple[str, ...] = ()
+    lowercase: bool = False
 
     def check(self) -> None:
         check_roles(self.specials, "bpe.specials")
@@ -46,10 +49,12 @@ class BytePair(TokenizerSpec):
 
     def build(self, texts: Callable[[], Iterator[str]]) -> Tokenizer:
         from tokenizers import Tokenizer as Library
-        from tokenizers import models, pre_tokenizers, trainers
+        from tokenizers import models, normalizers, pre_tokenizers, trainers
 
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         library = Library(models.BPE())
+        if self.lowercase:
+            library.normalizer = normalizers.Lowercase()
         library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
         trainer = trainers.BpeTrainer(
             vocab_size=self.vocabulary - len(self.specials),

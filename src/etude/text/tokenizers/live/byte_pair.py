@@ -28,7 +28,7 @@ _MOST_IDS = 1 << 24
 class BytePairTokenizer:
     """Byte-level byte-pair encoding as GPT-2 does it, by the tokenizers library."""
 
-    by_piece, lossless = True, True
+    by_piece = True
 
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
         """Take a tokenizer of GPT-2's kind that has the separator.
@@ -36,7 +36,9 @@ class BytePairTokenizer:
         Raises:
             UsageError: it is of another kind, or has no separator.
         """
-        check_gpt2_kind(json.loads(inner.to_str()))
+        settings = json.loads(inner.to_str())
+        check_gpt2_kind(settings)
+        self.lossless = not settings.get("normalizer")
         end = inner.token_to_id(END)
         if end is None:
             raise UsageError(f"the tokenizer has no token {END}, which separates documents")
@@ -99,14 +101,16 @@ def read_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
 
 
 def check_gpt2_kind(settings: dict[str, Any]) -> None:
-    """Raise UsageError unless a `tokenizer.json` splits and encodes text as GPT-2 does. Others (with a normaliser, a
-    prefix, another pattern) would change texts, or could not be fed piece by piece."""
+    """Raise UsageError unless a `tokenizer.json` splits and encodes text as GPT-2 does, perhaps in lower case. Others
+    (with another normaliser, a prefix, another pattern) would change texts, or could not be fed piece by piece."""
     split, model = settings.get("pre_tokenizer") or {}, settings.get("model") or {}
     plain = split.get("type") == "ByteLevel" and not split.get("add_prefix_space") and split.get("use_regex", True)
-    if not plain or settings.get("normalizer") or model.get("type") != "BPE":
+    normaliser = settings.get("normalizer") or {"type": "Lowercase"}
+    if not plain or normaliser.get("type") != "Lowercase" or model.get("type") != "BPE":
         raise UsageError(
             f"the tokenizer is of another kind than GPT-2's (model {model.get('type')}, pre-tokenizer"
-            f" {split.get('type')}): only byte-level BPE with GPT-2's pattern, no normaliser, no prefix is read"
+            f" {split.get('type')}): only byte-level BPE with GPT-2's pattern, no normaliser but lower case, no prefix"
+            " is read"
         )
 
 
