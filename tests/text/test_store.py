@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etude.core.errors import DamagedError, EtudeError
+from etude.text import store as module
 from etude.text.store import TokenStore, dtype_for
 from etude.text.store_writer import StoreWriter
 
@@ -41,6 +43,18 @@ def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, docu
     assert store.documents.tolist()[0] == 0 and store.documents[-1] == store.count == sum(map(len, flat))
     assert (store.bytes, store.vocabulary, store.openings) == (2 * store.count, vocabulary, 0)
     store.verify()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what it was advised")
+@pytest.mark.parametrize("large", [False, True])
+def test_of_a_large_store_nothing_is_read_ahead(large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    if large:
+        monkeypatch.setattr(module, "LARGE", 2000)  # bytes of tokens; the boundaries are fewer
+    store = write(tmp_path / "a.tokens", [[[5] * 1000]])
+    assert store.tokens.tolist() == [5] * 1000 and store.documents.tolist() == [0, 1000]
+    mappings = Path("/proc/self/smaps").read_text().split(str(store.path))[1:]
+    flags = [next(line for line in lines.splitlines() if line.startswith("VmFlags")) for lines in mappings]
+    assert sorted(" rr" in line for line in flags) == [False, large]
 
 
 def test_the_hash_is_of_the_content_alone(tmp_path: Path):
