@@ -29,11 +29,11 @@ class Tally:
     def facts(self, size: int) -> dict[str, Any]:
         """Return bytes, documents and epochs; these from about how large the corpus is where its end was not reached,
         or None where nobody knows."""
-        whole = self.once or size
+        whole = self.once or max(size, self.bytes)  # what was not read to its end was read less than once
         return {
             "bytes": self.bytes,
             "documents": self.documents,
-            "epochs": round(self.bytes / whole, 3) if whole else None,
+            "epochs": round(self.bytes / whole, 3) if self.once or size else None,
         }
 
 
