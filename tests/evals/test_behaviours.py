@@ -17,6 +17,7 @@ from etude.evals.behaviours import HeadScores, Repeats, head_scores, repeats
 from etude.evals.recipes import Heads
 from etude.evals.statistics import mean
 from etude.models.architectures.decoder import Decoder
+from etude.models.planted import planted
 from etude.models.transformer import Transformer
 from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
@@ -54,44 +55,9 @@ def test_no_room_to_repeat(length: int, vocabulary: int):
         repeats(2, length, vocabulary, seed=0)
 
 
-def planted() -> Transformer:
-    """Return a model of two layers whose heads are set by hand.
-
-    The stream holds four parts side by side: the token, its position, the token before (written by L0H0), and the
-    prediction (written by L1H0). L0H0 looks at the position before. L0H1 looks BACK positions back. L1H0 looks where
-    the token before is the present one, wherever that is, and predicts the token there. L1H1 looks at all alike.
-    """
-    token, place, before, answer = (slice(a, a + n) for a, n in ((0, V), (V, T), (V + T, V), (2 * V + T, V)))
-    spec = Decoder(
-        layers=2, width=3 * V + T, heads=2, feedforward=0, context=T, positions="learned", norm="none", biases=False
-    )
-    model = spec.build(V)
-    sharp = 200.0
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.zero_()
-        model.get_parameter("embed.W_E")[:, token] = torch.eye(V)
-        model.get_parameter("embed.W_pos")[:, place] = torch.eye(T)
-        first, second = (model.get_submodule(f"layers.{n}.attn") for n in (0, 1))
-        q, k, v, o = (first.get_parameter(f"W_{letter}") for letter in "QKVO")
-        q[place, 0, :T] = q[place, 1, :T] = sharp * torch.eye(T)
-        k[place, 0, :T] = torch.diag(torch.ones(T - 1), 1)  # position s answers to a query from s + 1
-        k[place, 1, :T] = torch.diag(torch.ones(T - BACK), BACK)
-        v[token, 0, :V] = torch.eye(V)
-        o[0, :V, before] = torch.eye(V)
-        q, k, v, o = (second.get_parameter(f"W_{letter}") for letter in "QKVO")
-        q[token, 0, :V] = sharp * torch.eye(V)
-        k[before, 0, :V] = torch.eye(V)
-        k[V, 0, :V] = -2.0  # the first position has nothing before it, and L0H0 shows itself there
-        v[token, 0, :V] = torch.eye(V)
-        o[0, :V, answer] = torch.eye(V)
-        model.get_parameter("unembed.W_U")[answer] = 20.0 * torch.eye(V)
-    return model.eval()
-
-
 @pytest.fixture(scope="module")
 def model() -> Transformer:
-    return planted()
+    return planted(V, T, back=BACK)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from etude.core.errors import UsageError
 from etude.models.architectures.decoder import Decoder
@@ -33,6 +33,8 @@ class DecoderModel(Transformer[Decoder]):
         present: Bool[Tensor, "B S"] | None = None,
         positions: Int[Tensor, "B T"] | None = None,
         past: Cache | None = None,
+        stream: Float[Tensor, "B T D"] | None = None,
+        layer: int = 0,
     ) -> Float[Tensor, "B T D"]:
         """Return the vectors that the unembedding reads.
 
@@ -43,6 +45,9 @@ class DecoderModel(Transformer[Decoder]):
             present: false where there is padding, for all positions that can be seen (those of the past too).
             positions: where each token stands in its text; None counts from 0, or on from the past.
             past: keys and values of earlier calls, to which this call adds its own.
+            stream: the residual stream before `layer`, to go on from: embedding and earlier layers are not computed,
+                and of the tokens only the number matters.
+            layer: where the stream is given; the number of layers goes on from behind the last.
         """
         before = past.length if past is not None else 0
         self.check_tokens(tokens, before)
@@ -56,8 +61,11 @@ class DecoderModel(Transformer[Decoder]):
         view = PLAIN
         if documents is not None or present is not None or positions is not None or past is not None:
             view = self._view(tokens, documents, present, positions, past)
-        x = self.embed(tokens, view.positions)
-        x = self.final_norm(self.through(self.layers, x, view))
+        if stream is None:
+            x = self.through(self.layers, self.embed(tokens, view.positions), view)
+        else:
+            x = self.through(self._from(layer, stream, tokens), stream, view)
+        x = self.final_norm(x)
         if past is not None:
             past.length = before + tokens.shape[1]
         return x * self.spec.logit_scale if self.spec.mup_base else x
@@ -65,6 +73,19 @@ class DecoderModel(Transformer[Decoder]):
     def unembedding(self) -> tuple[Float[Tensor, "D V"], Float[Tensor, " V"] | None]:
         """Return W_U, or the transposed embedding where it is tied; there is no bias."""
         return (self.embed.W_E.mT, None) if self.unembed is None else (self.unembed.W_U, self.unembed.b_U)
+
+    def _from(self, layer: int, stream: Tensor, tokens: Tensor) -> nn.ModuleList:
+        """Return the layers that follow a stream.
+
+        Raises:
+            UsageError: there is no such layer, or the stream is not of these tokens.
+        """
+        if not 0 <= layer <= len(self.layers):
+            raise UsageError(f"layer = {layer}: the stream can be given before 0 to {len(self.layers)}")
+        if stream.shape != (*tokens.shape, self.spec.width):
+            wanted = [*tokens.shape, self.spec.width]
+            raise UsageError(f"a stream of {list(stream.shape)} is none of these tokens: {wanted} goes on from there")
+        return self.layers[layer:]
 
     def _view(
         self,

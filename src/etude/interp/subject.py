@@ -1,0 +1,84 @@
+"""What an instrument looks at: a model in fp32, its tokenizer, and a text that it can read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from etude.core.errors import UsageError
+from etude.core.run import Run
+from etude.models.decoder_model import DecoderModel
+from etude.models.load import load
+from etude.models.transformer import Transformer
+from etude.text.tokenizers.live import Tokenizer
+
+
+class Subject(NamedTuple):
+    """A model that is looked at.
+
+    Attributes:
+        model: in evaluation mode and fp32.
+        tokenizer: its own.
+        notices: what a person should know of how it is looked at.
+    """
+
+    model: Transformer
+    tokenizer: Tokenizer
+    notices: tuple[str, ...]
+
+    @property
+    def decoder(self) -> DecoderModel:
+        """The model, which has to be a decoder.
+
+        Raises:
+            UsageError: it is not.
+        """
+        if not isinstance(self.model, DecoderModel):
+            raise UsageError(f"this instrument reads decoders, and the model is an {self.model.spec.name}")
+        return self.model
+
+    def tokens(self, text: str, what: str = "text") -> list[int]:
+        """Return a text's tokens.
+
+        Raises:
+            UsageError: it is empty, or longer than the model's context.
+        """
+        ids = self.tokenizer.encode(text)
+        if not ids:
+            raise UsageError(f"the {what} is empty: give one of at least a token")
+        context = self.model.spec.context
+        if len(ids) > context:
+            raise UsageError(
+                f"the {what} has {len(ids)} tokens, and the model reads {context}: shorten it by {len(ids) - context}"
+            )
+        return ids
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return tokens in printable form."""
+        return [self.tokenizer.piece(i) for i in ids]
+
+    def token(self, text: str) -> int:
+        """Return the one token that a word is.
+
+        Raises:
+            UsageError: it is none, or several.
+        """
+        ids = self.tokenizer.encode(text)
+        if len(ids) != 1:
+            cut = " + ".join(repr(self.tokenizer.piece(i)) for i in ids) or "nothing"
+            raise UsageError(f"{text!r} is {cut} to this tokenizer, and one token is needed: choose another word")
+        return ids[0]
+
+
+def subject(source: Run) -> Subject:
+    """Return a run's model as instruments look at it: weights of less precision are widened to fp32, which is said."""
+    model, tokenizer = load(source)
+    kept = {weight.dtype for weight in model.parameters()} - {torch.float32, torch.float64}
+    notices: tuple[str, ...] = ()
+    if kept:
+        name = str(min(map(str, kept))).removeprefix("torch.")
+        model = model.float()
+        notices = (f"the weights of {source.id} are {name}; it was looked at in float32",)
+    return Subject(model, tokenizer, notices)
