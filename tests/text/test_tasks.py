@@ -96,6 +96,15 @@ def test_every_answer_is_right(cls: type[Task], data: st.DataObject):
         assert CHECKERS[cls](task.problem(number).text)
 
 
+def test_repetition_without_spaces_is_the_same_problems_letter_by_letter():
+    fields = {"symbols": 64, "shortest": 8, "longest": 15, "total": 31, "problems": 100}
+    spaced, bare = Repetition(**fields), Repetition(**fields, spaced=False)
+    for number in range(100):
+        assert bare.problem(number).text == spaced.problem(number).text.replace(" ", "")
+        assert is_repetition(" ".join(bare.problem(number).text)) and len(bare.problem(number).text) == 31
+    assert bare.entropy() == spaced.entropy() and bare.identity() != spaced.identity()
+
+
 def test_the_checkers_see_what_is_wrong():
     assert not is_copy("a b > b a") and not is_reverse("a b > a b") and not is_sorted("2 1 > 2 1")
     assert not is_sorted("2 1 > 1 1") and not is_repetition("a b a c")

@@ -15,7 +15,9 @@ from etude.core.run import Run
 from etude.core.spec import AUTO, cosmetic
 from etude.models.sampling import Sampling
 from etude.models.sources import Source, fetched_folder, is_hub_name, opened
+from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
+from etude.text.tokenizers.byte import Byte
 from etude.text.tokenizers.file import File
 from etude.text.tokenizers.gpt2 import Gpt2
 
@@ -117,6 +119,42 @@ class Imported(ModelRecipe, kind="imported", does="etude.models.work:imported"):
     @property
     def context(self) -> int:
         return self.data.openings or self.positions or self.source().reading.spec.context
+
+
+@dataclass(frozen=True)
+class Planted(ModelRecipe, kind="planted", does="etude.models.work:planted_model"):
+    """Make a transformer with a known circuit, its weights written by hand: a previous-token head (L0H0) and an
+    induction head (L1H0) that together continue whatever was read before. What an instrument says of it can be checked.
+
+    Attributes:
+        length: the longest text, in bytes, each of which is a token.
+        back: how far back L0H1 looks, which passes for induction where every period is one more; 0 has it look at all
+            alike.
+        data: the text on which instruments look at it, in bytes.
+    """
+
+    length: int = 48
+    back: int = 0
+    data: Tokens = field(default_factory=lambda: Tokens(Fable(), Byte()))
+
+    def check(self) -> None:
+        if self.length < 4 or not 0 <= self.back < self.length:
+            raise UsageError(
+                f"length = {self.length}, back = {self.back}: give at least 4 positions, and look back fewer than these"
+            )
+        if not isinstance(self.data.tokenizer, Byte):
+            raise UsageError(f"the planted model reads bytes, and {self.data.tokenizer.name} makes other tokens")
+
+    def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
+        return ()  # the text is for those who look at the model later
+
+    @property
+    def text(self) -> Tokens:
+        return self.data
+
+    @property
+    def context(self) -> int:
+        return self.data.openings or self.length
 
 
 def beside(folder: Path, tokenizer: File | Gpt2) -> File | Gpt2:

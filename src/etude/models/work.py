@@ -1,4 +1,4 @@
-"""The work of bringing in a model."""
+"""The work of making a model without training: bringing one in, or writing a known one by hand."""
 
 from __future__ import annotations
 
@@ -9,8 +9,24 @@ from etude.core.errors import DamagedError
 from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.models.incoming import check_tokenizer, model_from
-from etude.models.recipes import Imported
+from etude.models.planted import planted
+from etude.models.recipes import Imported, Planted
 from etude.models.saved import save_model
+
+
+def planted_model(recipe: Planted, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
+    """Write a known circuit's weights, and keep the model beside its tokenizer."""
+    tokenizer = recipe.data.tokenizer.build(lambda: iter(()))
+    model = planted(tokenizer.vocabulary, recipe.length, recipe.back)
+    save_model(model, run.path)
+    tokenizer.save(run.path)
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "vocabulary": tokenizer.vocabulary,
+        "context": recipe.length,
+        "previous_token_head": "L0H0",
+        "induction_head": "L1H0",
+    }
 
 
 def imported(recipe: Imported, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:

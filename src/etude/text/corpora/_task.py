@@ -6,6 +6,7 @@ import abc
 import hashlib
 import math
 import random
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -143,6 +144,10 @@ class Task(Corpus):
         return [numbers.randrange(self.symbols) for _ in range(numbers.choice(self.lengths))]
 
 
-def letters(symbols: list[int]) -> str:
-    """Return symbols as the letters of the alphabet, with spaces between."""
-    return " ".join(chr(ord("a") + symbol) for symbol in symbols)
+ALPHABET = string.ascii_lowercase + string.ascii_uppercase + string.digits + "+/"
+"""Every symbol of one byte that a task may use, in the order it takes them."""
+
+
+def letters(symbols: list[int], between: str = " ") -> str:
+    """Return symbols as letters of the alphabet, with spaces or nothing between."""
+    return between.join(ALPHABET[symbol] for symbol in symbols)

@@ -6,6 +6,7 @@ import hashlib
 import math
 import random
 from dataclasses import dataclass
+from typing import ClassVar
 
 from etude.core.errors import UsageError
 from etude.text.corpora._task import Problem, Task, letters
@@ -22,13 +23,17 @@ class Repetition(Task):
     Attributes:
         seed: which problems.
         problems: how many, in the three splits together; the same one may come twice. No round is in two splits.
-        symbols: how many letters of the alphabet there are.
+        symbols: how many letters there are: a to z, then A to Z, the digits, + and /.
         shortest: least number of letters in a round.
         longest: greatest number; each between is as likely. The letters of a round differ, so it is at most `symbols`.
         total: how many letters a document has, the last round cut off there.
+        spaced: whether a space stands between two letters. Without, and read in bytes, every token is a letter.
     """
 
+    most_symbols: ClassVar[int] = 64
+
     total: int = 32
+    spaced: bool = True
 
     def check(self) -> None:
         super().check()
@@ -45,7 +50,8 @@ class Repetition(Task):
     def draw(self, numbers: random.Random) -> Problem:
         once = numbers.sample(range(self.symbols), numbers.choice(self.lengths))
         again = [once[place % len(once)] for place in range(len(once), self.total)]
-        return Problem(letters(once), " " + letters(again), self.bits(len(once)))
+        between = " " if self.spaced else ""
+        return Problem(letters(once, between), between + letters(again, between), self.bits(len(once)))
 
     def choices(self, length: int) -> int:
         return math.perm(self.symbols, length)
