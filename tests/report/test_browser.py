@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from etude.report.blocks import Attention, Report, Section, text
 from etude.report.html import html
 from etude.report.publish import publish
-from etude.report.specimen import report
+from etude.report.raster import coarse
+from etude.report.specimen import patterns, report
 
 pytestmark = pytest.mark.browser
 
@@ -191,6 +194,63 @@ def test_dark_and_narrow(browser: Any, page_file: Path) -> None:
         seen.context.close()
 
 
+@pytest.fixture(scope="module")
+def many_heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of 12 layers of 12 heads over 150 tokens, of which a cell of the thumbnails is three."""
+    view = Attention(tuple(f"word{n}" for n in range(150)), patterns(12, 12, 150), "c")
+    file = tmp_path_factory.mktemp("many") / "many.html"
+    file.write_text(html(Report("q", "t", sections=(Section("s", (view,)),))), encoding="utf-8")
+    return file
+
+
+def test_a_hundred_and_forty_four_heads_stand_a_row_a_layer(browser: Any, many_heads: Path) -> None:
+    for width in (1280, 360):
+        seen = Opened(browser, many_heads, viewport={"width": width, "height": 800})
+        tops = seen.page.locator("[data-head]").evaluate_all("all => all.map(b => b.getBoundingClientRect().top)")
+        rows = [set(tops[12 * layer : 12 * layer + 12]) for layer in range(12)]
+        assert all(len(row) == 1 for row in rows) and sorted(tops) == tops and len(set(tops)) == 12
+        seen.page.locator("[data-head=L11H11]").click()
+        assert status(seen.page).startswith("L11 H11")
+        # On a narrow screen the heads scroll in their own box, and the layers' names stay.
+        assert seen.page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        heads, name = seen.page.locator(".heads"), seen.page.locator(".layer").nth(12)
+        assert (heads.evaluate("h => h.scrollLeft") > 0) == (width == 360)
+        assert 0 <= name.bounding_box()["x"] - heads.bounding_box()["x"] <= 3
+        seen.all_is_quiet()
+        seen.context.close()
+
+
+def test_the_page_draws_the_patterns_that_it_was_given(browser: Any, many_heads: Path) -> None:
+    seen, given = Opened(browser, many_heads), patterns(12, 12, 150)
+    opacity = (
+        "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data).filter((_, i) => i % 4 === 3)"
+    )
+    for layer, head in ((0, 0), (7, 2), (11, 11)):
+        button = seen.page.locator(f"[data-head=L{layer}H{head}]")
+        button.click()
+        large = seen.page.locator("canvas[data-role=pattern]").evaluate(opacity)
+        np.testing.assert_allclose(large, 255 * np.sqrt(given[layer, head].ravel()), atol=0.51)
+        small = button.locator("canvas").evaluate(opacity)
+        np.testing.assert_allclose(small, 255 * np.sqrt(coarse(given[layer, head], 3).ravel()), atol=1.1)
+    assert seen.requests == [seen.file.as_uri()]  # and Chromium has a word to say about so much reading of canvases
+    seen.context.close()
+
+
+def test_a_chosen_token_is_in_sight_in_its_list(browser: Any, many_heads: Path) -> None:
+    seen = Opened(browser, many_heads, viewport={"width": 1280, "height": 1400})
+    where = "t => { const a = t.getBoundingClientRect(), b = t.parentElement.getBoundingClientRect();"
+    where += " return b.top <= a.top && a.bottom <= b.bottom; }"
+    first, last = (seen.page.locator(f"[data-token='{n}']") for n in (0, 149))
+    assert last.evaluate(where) and not first.evaluate(where)
+    canvas = seen.page.locator("canvas[data-role=pattern]")
+    canvas.scroll_into_view_if_needed()
+    before = seen.page.evaluate("scrollY")
+    canvas.click(position={"x": 5, "y": 1})
+    assert first.evaluate(where) and not last.evaluate(where)
+    assert seen.page.evaluate("scrollY") == before
+    seen.context.close()
+
+
 def test_a_change_of_scheme_redraws_the_patterns(opened: Opened) -> None:
     pixel = (
         "Array.from(document.querySelector('canvas[data-role=pattern]').getContext('2d').getImageData(0, 0, 1, 1).data)"
@@ -201,7 +261,6 @@ def test_a_change_of_scheme_redraws_the_patterns(opened: Opened) -> None:
 
 
 def test_markup_in_any_text_does_nothing(browser: Any, tmp_path: Path) -> None:
-    from etude.report.blocks import Attention, Report, Section, text
     from etude.report.charts import Axis, Rule, lines
 
     evil = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"

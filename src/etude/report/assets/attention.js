@@ -1,20 +1,22 @@
 /* The interactive attention views of the page: choose a layer and head, then a token. Several views may stand in it. */
 "use strict";
 (() => {
-  /* Returns the weights as bytes, one [T, T] block a head, query by query: the byte is 255 times the square root. */
+  /* Returns the weights as bytes, one [T, T] block a head, query by query: the byte is `levels` times the square root.
+     They come with all heads' rows of one query together. */
   async function unpack(data) {
-    const raw = Uint8Array.from(atob(data.bytes), (letter) => letter.charCodeAt(0));
+    const letters = atob(data.bytes), raw = new Uint8Array(letters.length);
+    for (let i = 0; i < letters.length; i++) raw[i] = letters.charCodeAt(i);
     const stream = new Blob([raw]).stream().pipeThrough(new DecompressionStream("deflate"));
     const kept = new Uint8Array(await new Response(stream).arrayBuffer());
-    if (!data.causal) return kept;
     const side = data.side, heads = data.layers * data.heads, full = new Uint8Array(heads * side * side);
-    for (let head = 0, from = 0; head < heads; head++)
-      for (let query = 0; query < side; from += ++query)
-        full.set(kept.subarray(from, from + query + 1), (head * side + query) * side);
+    for (let query = 0, from = 0; query < side; query++) {
+      const keys = data.causal ? query + 1 : side;
+      for (let head = 0; head < heads; head++, from += keys)
+        full.set(kept.subarray(from, from + keys), (head * side + query) * side);
+    }
     return full;
   }
 
-  const weight = (byte) => (byte / 255) ** 2;
   const named = (token) => "“" + token.replaceAll("\n", "⏎").replaceAll("\t", "⇥") + "”";
 
   class View {
@@ -26,30 +28,52 @@
       this.canvas = figure.querySelector('[data-role="pattern"]');
       this.band = figure.querySelector(".band");
       this.status = figure.querySelector('[data-role="attention-status"]');
+      this.weight = Float64Array.from({ length: data.levels + 1 }, (_, byte) => (byte / data.levels) ** 2);
       this.listen();
       this.paint();
+      this.reveal();
     }
 
     /* The weights of one token: of the keys it attends to, or of the queries that attend to it. */
     weights(token) {
       const side = this.data.side, start = this.head * side * side;
       return Array.from({ length: side }, (_, other) =>
-        weight(this.bytes[start + (this.mode === "to" ? token * side + other : other * side + token)]));
+        this.weight[this.bytes[start + (this.mode === "to" ? token * side + other : other * side + token)]]);
     }
 
     paint() {
       const colour = getComputedStyle(this.figure).getPropertyValue("--heat").trim();
-      this.rgb = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
-      this.heads.forEach((button, head) => this.draw(button.querySelector("canvas"), head));
+      const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+      this.ink = (blue << 16) | (green << 8) | red;
+      this.heads.forEach((button, head) => this.draw(button.querySelector("canvas"), this.coarse(head)));
+      this.drawn = null;
       this.show();
     }
 
-    draw(canvas, head) {
-      const side = this.data.side;
-      canvas.width = canvas.height = side;
+    /* One head's weights, query by query. */
+    pattern(head) {
+      const size = this.data.side ** 2;
+      return Float64Array.from(this.bytes.subarray(head * size, (head + 1) * size), (byte) => this.weight[byte]);
+    }
+
+    /* The same between runs of tokens: what the queries of one give, on average, to all keys of another. */
+    coarse(head) {
+      const { side, run } = this.data, cells = Math.ceil(side / run), sums = new Float64Array(cells * cells);
+      for (let query = 0, at = head * side * side; query < side; query++) {
+        const row = Math.floor(query / run), queries = Math.min(run, side - row * run);
+        for (let key = 0; key < side; key++, at++)
+          sums[row * cells + Math.floor(key / run)] += this.weight[this.bytes[at]] / queries;
+      }
+      return sums;
+    }
+
+    /* Opacity is the square root, so that small weights can be seen. */
+    draw(canvas, weights) {
+      const side = canvas.width = canvas.height = Math.sqrt(weights.length);
       const context = canvas.getContext("2d"), image = context.createImageData(side, side);
-      for (let i = 0; i < side * side; i++)
-        image.data.set([...this.rgb, this.bytes[head * side * side + i]], 4 * i);
+      const pixels = new Uint32Array(image.data.buffer);
+      for (let i = 0; i < pixels.length; i++)
+        pixels[i] = this.ink | (Math.round(255 * Math.sqrt(Math.min(1, weights[i]))) << 24);
       context.putImageData(image, 0, 0);
     }
 
@@ -68,8 +92,8 @@
         button.tabIndex = other === this.pinned ? 0 : -1;
         button.querySelector("small").textContent = weights[other] >= 0.01 ? weights[other].toFixed(2).replace(/^0/, "") : "";
       });
-      if (this.drawn !== this.head + this.rgb.join()) this.draw(this.canvas, this.head);
-      this.drawn = this.head + this.rgb.join();
+      if (this.drawn !== this.head) this.draw(this.canvas, this.pattern(this.head));
+      this.drawn = this.head;
       const [start, size] = [(100 * token) / side + "%", 100 / side + "%"];
       Object.assign(this.band.style, this.mode === "to"
         ? { left: 0, width: "100%", top: start, height: size } : { top: 0, height: "100%", left: start, width: size });
@@ -94,7 +118,15 @@
       this.pinned = Math.max(0, Math.min(this.data.side - 1, token));
       this.hovered = null;
       this.show();
+      this.reveal();
       if (focus) this.tokens[this.pinned].focus();
+    }
+
+    /* Scrolls the list of tokens, and nothing else of the page, to the chosen one. */
+    reveal() {
+      const list = this.figure.querySelector(".tokens"), box = list.getBoundingClientRect();
+      const token = this.tokens[this.pinned].getBoundingClientRect();
+      list.scrollTop += Math.min(0, token.top - box.top - 2) + Math.max(0, token.bottom - box.bottom + 2);
     }
 
     hover(token) {
