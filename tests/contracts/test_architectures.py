@@ -40,6 +40,7 @@ CASES: dict[str, Architecture] = {
     "decoder": Decoder(**SMALL),
     "decoder, modern": Decoder(**SMALL, **MODERN, kv_heads=2, tied=True),
     "decoder, mup": Decoder(**SMALL, mup_base=8),
+    "decoder, a bias at the end": Decoder(**SMALL, unembed_bias=True),
     "encoder": Encoder(**SMALL),
     "encoder, modern": Encoder(**SMALL, **MODERN, kv_heads=1, parallel=True, attention=Sliding(window=2)),
     "encoder, bert": Encoder(**SMALL, **BERT, tied=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from etude.core.errors import UsageError
 from etude.models.architectures.decoder import Decoder
 
 
@@ -35,6 +36,8 @@ def test_models_that_share_a_part_start_with_the_same_weights_in_it() -> None:
         ({}, "layers.1.attn.W_O", 0.02 / 8**0.5),
         ({}, "layers.0.mlp.W_out", 0.02 / 8**0.5),
         ({"feedforward": 0}, "layers.0.attn.W_O", 0.02 / 4**0.5),
+        ({"spread": 0.07}, "layers.0.attn.W_Q", 0.07),
+        ({"spread": 0.07}, "layers.0.mlp.W_out", 0.07 / 8**0.5),
         ({"norm_at": "post"}, "embed.W_E", 128**-0.5),
         ({"norm_at": "post"}, "layers.0.attn.W_Q", (2 / 256) ** 0.5),
         ({"norm_at": "post"}, "layers.0.attn.W_O", (2 / 256) ** 0.5),
@@ -47,6 +50,16 @@ def test_deviations(fields: dict[str, object], name: str, deviation: float) -> N
     weight = model.get_parameter(name)
     assert weight.std().item() == pytest.approx(deviation, rel=0.03)
     assert abs(weight.mean().item()) < 0.05 * deviation
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    ({"spread": 0.0}, "spread = 0.0 is not above 0"),
+    ({"spread": 0.1, "norm": "none"}, "spread = 0.1 says nothing without a norm before each part"),
+    ({"spread": 0.1, "norm_at": "post"}, "leave it at 0.02"),
+])  # fmt: skip
+def test_a_spread_that_decides_nothing_is_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Decoder(**fields)  # type: ignore[arg-type]
 
 
 def test_biases_start_at_zero_and_norms_at_one(spec: Decoder) -> None:

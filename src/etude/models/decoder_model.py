@@ -22,7 +22,7 @@ class DecoderModel(Transformer[Decoder]):
         self.embed = embedding(spec, vocabulary)
         self.layers = blocks(spec, spec.layers)
         self.final_norm = final_norm(spec)
-        self.unembed = None if spec.tied else Unembedding(spec.width, vocabulary)
+        self.unembed = None if spec.tied else Unembedding(spec.width, vocabulary, spec.unembed_bias)
         self.logits = Tap("B T V", V=vocabulary)
 
     def hidden(
@@ -71,7 +71,7 @@ class DecoderModel(Transformer[Decoder]):
         return x * self.spec.logit_scale if self.spec.mup_base else x
 
     def unembedding(self) -> tuple[Float[Tensor, "D V"], Float[Tensor, " V"] | None]:
-        """Return W_U, or the transposed embedding where it is tied; there is no bias."""
+        """Return W_U, or the transposed embedding where it is tied, and b_U or None."""
         return (self.embed.W_E.mT, None) if self.unembed is None else (self.unembed.W_U, self.unembed.b_U)
 
     def _from(self, layer: int, stream: Tensor, tokens: Tensor) -> nn.ModuleList:

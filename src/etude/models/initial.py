@@ -38,10 +38,10 @@ def spread(spec: Architecture, name: str, shape: torch.Size) -> float:
     """Return the standard deviation of a weight's starting values.
 
     Where the parts read through a norm: GPT-2's scheme (Radford et al. 2019, section 2.3, and its released code),
-    0.02 for all, and what writes to the stream divided by the root of the number of writes, so that the stream does not
-    grow with depth. Where they read the stream itself, with the norm after the addition or none: Glorot and Bengio 2010
-    for the maps, which keeps a vector's size, and 1/√D for embeddings, as in the code released with Vaswani et al.
-    2017, where scaling by √D then gives token vectors the size of the sinusoids.
+    `spec.spread` (0.02) for all, and what writes to the stream divided by the root of the number of writes, so that the
+    stream does not grow with depth. Where they read the stream itself, with the norm after the addition or none: Glorot
+    and Bengio 2010 for the maps, which keeps a vector's size, and 1/√D for embeddings, as in the code released with
+    Vaswani et al. 2017, where scaling by √D then gives token vectors the size of the sinusoids.
 
     Under µP (Yang et al. 2022, table 8) embeddings and unembedding start as at `mup_base`, and what has the width on
     both sides with a spread that falls with the root of the width, as Glorot's does by itself.
@@ -49,7 +49,7 @@ def spread(spec: Architecture, name: str, shape: torch.Size) -> float:
     outer = name in ("W_E", "W_pos", "W_seg", "W_U")
     if spec.norm_at == "pre" and spec.norm != "none":
         writes = spec.layers * (1 if spec.attention_only else 2)
-        start = 0.02 / math.sqrt(writes) if name in ("W_O", "W_out") else 0.02
+        start = spec.spread / math.sqrt(writes) if name in ("W_O", "W_out") else spec.spread
         return start * math.sqrt(spec.mup_base / spec.width) if spec.mup_base and not outer else start
     width = spec.mup_base or spec.width
     if outer and name != "W_U":

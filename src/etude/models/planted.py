@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import torch
 
-from etude.models.architectures.decoder import Decoder
 from etude.models.decoder_model import DecoderModel
+from etude.models.recipes import planted_shape
 
 SHARP = 200.0
 """What queries are multiplied by: attention is then all or nothing."""
@@ -35,9 +35,7 @@ def planted(vocabulary: int, context: int, back: int = 0) -> DecoderModel:
     """
     V, T = vocabulary, context
     token, place, before, answer = (slice(a, a + n) for a, n in ((0, V), (V, T), (V + T, V), (2 * V + T, V)))
-    width = 3 * V + T + (3 * V + T) % 2
-    spec = Decoder(layers=2, width=width, heads=2, feedforward=0, context=T, norm="none", biases=False)
-    model = spec.module(V)
+    model = planted_shape(V, T).module(V)
     weight = model.get_parameter
     with torch.no_grad():
         weight("embed.W_E")[:, token] = torch.eye(V)

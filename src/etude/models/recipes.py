@@ -13,6 +13,8 @@ from etude.core.errors import EtudeError, UsageError
 from etude.core.recipe import Estimate, Recipe
 from etude.core.run import Run
 from etude.core.spec import AUTO, cosmetic
+from etude.models.architectures.base import Architecture
+from etude.models.architectures.decoder import Decoder
 from etude.models.sampling import Sampling
 from etude.models.sources import Source, fetched_folder, is_hub_name, opened
 from etude.text.corpora.fable import Fable
@@ -35,6 +37,11 @@ class ModelRecipe(Recipe):
     @abstractmethod
     def context(self) -> int:
         """Positions that the model reads at once."""
+
+    @property
+    def shape(self) -> Architecture | None:
+        """The model's architecture where it is known before there is a model, or None where only its run tells."""
+        return None
 
 
 def _own_tokens() -> Tokens:
@@ -120,6 +127,13 @@ class Imported(ModelRecipe, kind="imported", does="etude.models.work:imported"):
     def context(self) -> int:
         return self.data.openings or self.positions or self.source().reading.spec.context
 
+    @property
+    def shape(self) -> Architecture | None:
+        try:
+            return self.source().reading.spec
+        except EtudeError:  # the files may be gone from where a run was made of them
+            return None
+
 
 @dataclass(frozen=True)
 class Planted(ModelRecipe, kind="planted", does="etude.models.work:planted_model"):
@@ -155,6 +169,18 @@ class Planted(ModelRecipe, kind="planted", does="etude.models.work:planted_model
     @property
     def context(self) -> int:
         return self.data.openings or self.length
+
+    @property
+    def shape(self) -> Architecture:
+        return planted_shape(self.data.tokenizer.expected_vocabulary(), self.length)
+
+
+def planted_shape(vocabulary: int, context: int) -> Decoder:
+    """Return the shape of a planted circuit, whose stream has room for three tokens and a position side by side."""
+    width = 3 * vocabulary + context
+    return Decoder(
+        layers=2, width=width + width % 2, heads=2, feedforward=0, context=context, norm="none", biases=False
+    )
 
 
 def beside(folder: Path, tokenizer: File | Gpt2) -> File | Gpt2:

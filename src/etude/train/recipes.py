@@ -158,6 +158,10 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
         return self.data.openings or self.model.context
 
     @property
+    def shape(self) -> Architecture:
+        return self.model
+
+    @property
     def tokens(self) -> int:
         """Positions trained on in all, padding included."""
         return self.steps * self.batch * self.context
@@ -230,3 +234,7 @@ class At(ModelRecipe, kind="at", does="etude.train.work:at"):
     @property
     def context(self) -> int:
         return self.of.context
+
+    @property
+    def shape(self) -> Architecture:
+        return self.of.model

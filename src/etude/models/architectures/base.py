@@ -42,6 +42,9 @@ class Architecture(Member, ABC):
             what each part writes to the stream.
         rotary_base: of the rotary angles, where positions are rotary.
         rotary_fraction: how much of each head is turned, where positions are rotary.
+        spread: standard deviation of the starting weights, where parts read through a norm: GPT-2's. What a
+            map makes of its input grows with the root of the width, so that 64 has GPT-2's size at 0.07. Elsewhere the
+            widths decide.
         mup_base: 0 for the standard parametrisation. Else the width at which µP equals it (Yang et al. 2022, table 8):
             a learning rate found there holds at every other width.
     """
@@ -66,6 +69,7 @@ class Architecture(Member, ABC):
     dropout: float = 0.0
     rotary_base: float = 10_000.0
     rotary_fraction: float = 1.0
+    spread: float = 0.02
     mup_base: int = 0
 
     @abstractmethod
@@ -110,7 +114,9 @@ class Architecture(Member, ABC):
             raise UsageError("parallel blocks read the stream through a norm: set norm_at = 'pre'")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout = {self.dropout} is not a chance from 0 to below 1")
-        for name in ("norm_epsilon", "rotary_base"):
+        if self.spread != 0.02 and (self.norm == "none" or self.norm_at == "post"):
+            raise UsageError(f"spread = {self.spread} says nothing without a norm before each part: leave it at 0.02")
+        for name in ("norm_epsilon", "rotary_base", "spread"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"{name} = {getattr(self, name)} is not above 0")
 

@@ -54,7 +54,7 @@ class Gpt2(Format):
 
     def write(self, spec: Architecture, vocabulary: int) -> dict[str, Any]:
         fixed = {"positions": "learned", "norm": "layer", "norm_at": "pre", "biases": True, "gated": False}
-        require(spec, _TARGET, Decoder, **fixed, parallel=False, kv_heads=own_keys(spec))
+        require(spec, _TARGET, Decoder, **fixed, parallel=False, unembed_bias=False, kv_heads=own_keys(spec))
         require_attention(spec, _TARGET, "full")
         return {
             "architectures": [_TARGET],

@@ -62,7 +62,7 @@ class GptNeox(Format):
 
     def write(self, spec: Architecture, vocabulary: int) -> dict[str, Any]:
         fixed = {"positions": "rotary", "norm": "layer", "norm_at": "pre", "biases": True, "gated": False}
-        require(spec, _TARGET, Decoder, **fixed, kv_heads=own_keys(spec))
+        require(spec, _TARGET, Decoder, **fixed, unembed_bias=False, kv_heads=own_keys(spec))
         require_attention(spec, _TARGET, "full")
         _require_pairs(spec)
         angles = {"rope_theta": spec.rotary_base, "partial_rotary_factor": spec.rotary_fraction}

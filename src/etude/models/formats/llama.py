@@ -68,7 +68,7 @@ class Llama(Format):
 
     def write(self, spec: Architecture, vocabulary: int) -> dict[str, Any]:
         fixed = {"positions": "rotary", "norm": "rms", "norm_at": "pre", "biases": False, "gated": True}
-        require(spec, _TARGET, Decoder, **fixed, parallel=False, rotary_fraction=1.0)
+        require(spec, _TARGET, Decoder, **fixed, parallel=False, rotary_fraction=1.0, unembed_bias=False)
         require_attention(spec, _TARGET, "full", "sliding")
         window = {"sliding_window": spec.attention.window} if isinstance(spec.attention, Sliding) else {}
         biases = {} if window else {"attention_bias": False, "mlp_bias": False}
