@@ -6,8 +6,10 @@ Run in an environment of its own, which holds torch, transformers and transforme
     make oracles
 
 The same random weights, in Etude's names and shapes, are put into each oracle; its logits, patterns and a few more
-activations go to `fixtures/CASE.safetensors`, with the versions that made them in the file's header. The suite checks
-Etude against these files in `test_parity.py`.
+activations go to `fixtures/CASE.safetensors`, with the versions that made them in the file's header. TransformerLens
+also says what it reads off the weights: composition scores, the weights after its processing (folded and centred), and
+what each part then adds to a logit. The suite checks Etude against these files in `test_parity.py` and
+`test_circuits.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -123,8 +126,13 @@ def neighbours(x: Tensor) -> Tensor:
     return x.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
 
 
-@torch.no_grad()
-def ask_transformer_lens(fields: Fields, weights: Weights, tokens: Tensor) -> dict[str, Tensor]:
+def halves(x: Tensor) -> Tensor:
+    """Undo `neighbours`."""
+    return x.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2)
+
+
+def bridge_of(fields: Fields, weights: Weights) -> Any:
+    """Return TransformerLens's native model with our weights, in the bridge that its instruments take."""
     from transformer_lens.config import TransformerBridgeConfig
     from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
     from transformer_lens.model_bridge.sources.native import NativeModel
@@ -169,14 +177,57 @@ def ask_transformer_lens(fields: Fields, weights: Weights, tokens: Tensor) -> di
     assert not unexpected and all(name.endswith("bias") for name in missing), (missing, unexpected)
     for name in missing:  # a bias that ours lacks
         model.get_parameter(name).zero_()
-    bridge = build_bridge_from_module(model, architecture="TransformerLensNative", tl_config=config)
-    logits, cache = bridge.run_with_cache(tokens)
+    return build_bridge_from_module(model, architecture="TransformerLensNative", tl_config=config)
+
+
+@torch.no_grad()
+def ask_transformer_lens(fields: Fields, weights: Weights, tokens: Tensor) -> dict[str, Tensor]:
+    logits, cache = bridge_of(fields, weights).run_with_cache(tokens)
+    layers = int(fields["layers"])
     hooks = {"resid.pre": "hook_resid_pre", "resid.post": "hook_resid_post", "attn.pattern": "attn.hook_pattern"}
     hooks |= {"attn.z": "attn.hook_z", "attn.out": "hook_attn_out"}
     hooks |= {"attn_norm.scale": "ln1.hook_scale"} if fields.get("norm") != "none" else {}
     hooks |= {"mlp.post": "mlp.hook_post", "mlp.out": "hook_mlp_out"} if fields["feedforward"] else {}
     seen = {f"L{n}.{site}": cache[f"blocks.{n}.{hook}"] for n in range(layers) for site, hook in hooks.items()}
     return {"logits": logits, **seen}
+
+
+@torch.no_grad()
+def ask_of_weights(fields: Fields, weights: Weights, tokens: Tensor) -> dict[str, Tensor]:
+    """Return what TransformerLens reads off the weights as they are (`composition`), and, once it has folded norms and
+    value biases and centred what can be: the weights, the logits, each head's copying score (`copying`), and what heads
+    and feed-forward networks add to the logit of a target token at the last position (`dla`)."""
+    bridge = bridge_of(fields, weights)
+    found = {f"composition {kind}": bridge.all_composition_scores(kind).scores for kind in "QKV"}
+    bridge.enable_compatibility_mode(disable_warnings=True)
+    logits, cache = bridge.run_with_cache(tokens)
+    found |= {"plain logits": logits}
+    found |= {f"plain {name}": weight for name, weight in processed(bridge, fields).items()}
+    eigenvalues = (bridge.W_E @ bridge.OV @ bridge.W_U).eigenvalues
+    found["copying"] = eigenvalues.sum(-1).real / eigenvalues.abs().sum(-1)
+    target = torch.arange(len(tokens)) + 3
+    heads, labels = cache.stack_head_results(layer=-1, return_labels=True, pos_slice=-1)
+    parts = dict(zip(labels, heads, strict=True))
+    if fields["feedforward"]:
+        parts |= {f"L{n}.mlp": cache["mlp_out", n][:, -1] for n in range(int(fields["layers"]))}
+    added = cache.logit_attrs(torch.stack(list(parts.values())), tokens=target, pos_slice=-1)
+    found |= {"dla target": target, **{f"dla {part}": value for part, value in zip(parts, added, strict=True)}}
+    return found
+
+
+def processed(bridge: Any, fields: Fields) -> Weights:
+    """Return the weights of a bridge under our names and in our shapes."""
+    rotary = fields.get("positions") == "rotary"
+    names = ["W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V", "b_O"]
+    found = {"embed.W_E": bridge.W_E, "unembed.W_U": bridge.W_U, "unembed.b_U": bridge.b_U}
+    found |= {} if rotary else {"embed.W_pos": bridge.W_pos}
+    for name in names:
+        for n, weight in enumerate(getattr(bridge, name)):
+            weight = halves(weight) if rotary and name in ("W_Q", "W_K", "b_Q", "b_K") else weight
+            found[f"layers.{n}.attn.{name}"] = weight.transpose(0, 1) if name in names[:3] else weight
+    for name in ("W_in", "b_in", "W_out", "b_out") if fields["feedforward"] else ():
+        found |= {f"layers.{n}.mlp.{name}": weight for n, weight in enumerate(getattr(bridge, name))}
+    return found
 
 
 def main() -> None:
@@ -195,6 +246,9 @@ def main() -> None:
         tensors = {"tokens": tokens}
         tensors |= {f"weight {name}": weight for name, weight in weights.items()}
         tensors |= {f"site {name}": value.contiguous().clone() for name, value in answers.items()}
+        if oracle == "transformer-lens":
+            read = ask_of_weights(fields, weights, tokens)
+            tensors |= {name: value.contiguous().clone() for name, value in read.items()}
         path = FIXTURES / f"{case}.safetensors"
         save_file(tensors, path, about)
         print(f"{path.name}: {len(answers)} sites from {about['oracle']}, {path.stat().st_size / 1000:.0f} kB")
