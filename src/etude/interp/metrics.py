@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -26,12 +26,12 @@ class LogitDifference:
 
     Attributes:
         right: [N] tokens, one a text, or a single one for all.
-        wrong: the same; None measures the right one's logit alone.
+        wrong: the same; `mean` is the mean logit of the vocabulary, and None measures the right one's logit alone.
         position: where, counted from the end: -1 is the last.
     """
 
     right: Int[Tensor, " N"] | int
-    wrong: Int[Tensor, " N"] | int | None = None
+    wrong: Int[Tensor, " N"] | int | Literal["mean"] | None = None
     position: int = -1
 
     @property
@@ -42,7 +42,9 @@ class LogitDifference:
     def __call__(self, logits: Float[Tensor, "*P T V"]) -> Float[Tensor, "*P"]:
         at = logits[..., self.position, :]
         right = _of_token(at, self.right)
-        return right if self.wrong is None else right - _of_token(at, self.wrong)
+        if self.wrong is None:
+            return right
+        return right - (at.mean(-1) if isinstance(self.wrong, str) else _of_token(at, self.wrong))
 
 
 @dataclass(frozen=True, eq=False)

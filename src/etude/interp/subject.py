@@ -55,16 +55,29 @@ class Subject(NamedTuple):
             )
         return ids
 
+    def place(self, position: int, length: int) -> int:
+        """Return a position of a text counted from 0.
+
+        Raises:
+            UsageError: the text has no such position.
+        """
+        if not -length <= position < length:
+            raise UsageError(f"position {position} is outside a text of {length} tokens (0 to {length - 1})")
+        return position % length
+
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return tokens in printable form."""
         return [self.tokenizer.piece(i) for i in ids]
 
     def token(self, text: str) -> int:
-        """Return the one token that a word is.
+        """Return the one token that is written so, or that a word is: some tokenizers put a space before a text.
 
         Raises:
             UsageError: it is none, or several.
         """
+        same = [i for i in range(self.tokenizer.vocabulary) if self.tokenizer.piece(i) == text]
+        if len(same) == 1:
+            return same[0]
         ids = self.tokenizer.encode(text)
         if len(ids) != 1:
             cut = " + ".join(repr(self.tokenizer.piece(i)) for i in ids) or "nothing"
