@@ -18,13 +18,15 @@ from etude.compress.methods.mean import Mean
 from etude.compress.methods.pca import Pca
 from etude.compress.methods.random import Random
 from etude.compress.methods.svd import Svd
-from etude.compress.recipes import Compress, Record
+from etude.compress.recipes import Compress
 from etude.compress.score import Explained, Host, harm
 from etude.compress.work import load_codec
 from etude.core.lab import Lab
 from etude.core.run import Draft
 from etude.core.site import Site
 from etude.evals.loss import score
+from etude.evals.recipes import Record
+from etude.evals.recording import Recording
 from etude.models.load import load
 from etude.models.transformer import Transformer
 from etude.nn.look import look
@@ -51,7 +53,7 @@ class Same(Codec):
 
 @pytest.fixture
 def mean(tmp_path: Path, lab: Lab, trained: Train) -> Codec:
-    data = torch.from_numpy(lab.run(Record(trained, OUT, 2048)).tensors("activations.safetensors")["activations"])
+    data = Recording.open(lab.run(Record(trained, OUT, 2048))).activations(OUT)
     return Mean().fit(data, 0, Draft(tmp_path / "fit.partial", trained.resolve()))
 
 

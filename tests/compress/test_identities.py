@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from etude.compress.codec import Codec
-from etude.compress.linear import as_matrix, as_vectors
+from etude.compress.linear import as_matrix
 from etude.compress.methods.base import Method
 from etude.compress.methods.kmeans import Kmeans
 from etude.compress.methods.mean import Mean
@@ -21,11 +21,12 @@ from etude.compress.methods.pca import Pca
 from etude.compress.methods.random import Random
 from etude.compress.methods.svd import Svd
 from etude.compress.methods.zero import Zero
-from etude.compress.recipes import Record
 from etude.compress.score import Explained, Host, harm
 from etude.core.errors import UsageError
 from etude.core.run import Draft
 from etude.core.site import Site
+from etude.evals.recipes import Record
+from etude.evals.recording import as_vectors
 from etude.models.transformer import Transformer
 from etude.nn.look import look
 from etude.text.batches import Examples

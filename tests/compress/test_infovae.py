@@ -15,11 +15,11 @@ from torch import Tensor
 from etude.compress import autoencoder
 from etude.compress.autoencoder import Autoencoder, AutoencoderStepper, mmd_to_normal, train_autoencoder
 from etude.compress.methods.infovae import Infovae
-from etude.compress.recipes import Record
 from etude.compress.score import Explained
 from etude.core.errors import UsageError
 from etude.core.run import Draft
 from etude.core.seeds import stream
+from etude.evals.recipes import Record
 from etude.train.loop import advance
 from etude.train.recipes import Train
 

@@ -43,21 +43,6 @@ def as_matrix(site: str, weight: Tensor) -> Float[Tensor, "M N"]:
     return weight
 
 
-def as_vectors(site: str, value: Tensor) -> Float[Tensor, "B T M"]:
-    """Return an activation as one vector for each token, with the axes of heads and head width as one.
-
-    Raises:
-        UsageError: it has no vector for each token, as an attention pattern or a norm's scale.
-    """
-    if value.ndim == 4 and site.rpartition(".")[2] in ("q", "k", "v", "z", "q_rot", "k_rot"):
-        return value.flatten(2)
-    if value.ndim != 3 or value.shape[-1] == 1:
-        raise UsageError(
-            f"{site} has shape {tuple(value.shape)} and no vector for each token; choose a site such as L0.attn.out"
-        )
-    return value
-
-
 def constant(value: Float[Tensor, " D"]) -> Linear:
     """Return the codec that gives one value whatever it reads: a subspace of no dimensions about it."""
     return Linear(value, value.new_zeros(len(value), 0), value.new_zeros(0, len(value)))

@@ -1,4 +1,4 @@
-"""Recipes of compression: activations recorded once, a component compressed, and what its latents respond to."""
+"""Recipes of compression: a component compressed, and what its latents respond to."""
 
 from __future__ import annotations
 
@@ -11,67 +11,12 @@ from etude.core.errors import UsageError
 from etude.core.recipe import Estimate, Recipe
 from etude.core.run import Run
 from etude.core.site import Site
-from etude.models.architectures.base import Architecture
+from etude.evals.recipes import Record
+from etude.evals.sites import require_site, shape_of
 from etude.models.recipes import ModelRecipe
-from etude.train.recipes import At, Train
 
 ROOM = 1 << 20
 """Bytes for what a run holds besides tensors whose size is known beforehand."""
-
-
-def shape_of(model: ModelRecipe) -> Architecture | None:
-    """Return the shape of a model that is known before it is made, or None where only its run tells."""
-    trained = model.of if isinstance(model, At) else model
-    return trained.model if isinstance(trained, Train) else None
-
-
-def _require_site(model: ModelRecipe, site: str) -> Site:
-    """Return a site, refused before anything is trained where the model cannot have it. Names within a part are the
-    live model's to check.
-
-    Raises:
-        UsageError: it is no site, its layer is beyond the model's, or it is feed-forward in an attention-only model.
-    """
-    found, shape = Site(site), shape_of(model)
-    if shape is None or found.layer is None:
-        return found
-    if found.layer >= shape.layers:
-        named = ", ".join(f"L{n}" for n in range(shape.layers)) or "none"
-        raise UsageError(f"unknown site {site!r}: the model has {shape.layers} layers ({named})")
-    if shape.attention_only and found.part.partition(".")[0] in ("mlp", "mlp_norm"):
-        raise UsageError(
-            f"unknown site {site!r}: the model is attention-only (feedforward = 0); choose one such as"
-            f" L{found.layer}.attn.out"
-        )
-    return found
-
-
-@dataclass(frozen=True)
-class Record(Recipe, kind="record", does="etude.compress.work:record"):
-    """Record a site's activations on the training split, once for every method and size that is fitted to them.
-
-    It runs on the CPU, as every instrument does: only a training has a device.
-
-    Attributes:
-        of: the model.
-        site: the activation.
-        tokens: how many positions, spread over the split; 0 all of it.
-    """
-
-    of: ModelRecipe
-    site: str
-    tokens: int = 32768
-
-    def check(self) -> None:
-        if _require_site(self.of, self.site).is_weight:
-            raise UsageError(f"{self.site} is a weight, which needs no recording; record an activation")
-
-    def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
-        return (self.of, self.of.text)
-
-    def estimate(self) -> Estimate:
-        shape = shape_of(self.of)
-        return Estimate(disk_bytes=ROOM + 4 * self.tokens * (shape.width if shape else 0))
 
 
 @dataclass(frozen=True)
@@ -97,7 +42,7 @@ class Compress(Recipe, kind="compress", does="etude.compress.work:compress"):
     seed: int = 0
 
     def check(self) -> None:
-        weight = _require_site(self.of, self.site).is_weight
+        weight = require_site(self.of, self.site).is_weight
         if weight != (self.method.target == "weight"):
             raise UsageError(
                 f"{self.method.name} compresses {'a weight' if self.method.target == 'weight' else 'an activation'} and"

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from etude.compress.codec import Codec
-from etude.compress.linear import as_matrix, as_vectors
+from etude.compress.linear import as_matrix
 from etude.core.site import Site
 from etude.evals.loss import Scores, batch_for, batches, joined, tally
+from etude.evals.recording import as_vectors
 from etude.evals.statistics import paired, ratio
 from etude.models.transformer import Transformer
 from etude.text.batches import IGNORE, Examples

@@ -3,63 +3,31 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from etude.compress.codec import Codec
 from etude.compress.contexts import responses
-from etude.compress.linear import as_matrix, as_vectors
-from etude.compress.recipes import Compress, Latents, Record
+from etude.compress.linear import as_matrix
+from etude.compress.recipes import Compress, Latents
 from etude.compress.score import Host, harm
 from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.core.seeds import stream
 from etude.core.site import Site, match
-from etude.evals.loss import batch_for, batches, chosen_windows
+from etude.evals.loss import chosen_windows
+from etude.evals.recording import Recording, passing
 from etude.models.load import load
-from etude.models.transformer import Transformer
-from etude.nn.look import look
-from etude.text.batches import IGNORE, Examples
+from etude.text.batches import IGNORE
 from etude.text.data import TextData
 
 CODEC = "codec.safetensors"
-
-
-def record(recipe: Record, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
-    """Record a site's activations on windows spread over the training split."""
-    model, _ = load(inputs[recipe.of])
-    (site,) = match(recipe.site, model.sites())
-    data = TextData.open(inputs[recipe.of.text])
-    examples = data.examples("train", recipe.of.context)
-    windows = chosen_windows(examples, recipe.tokens)
-    rows = []
-    done = 0
-    for value, _, targets in _values(model, site, examples, windows):
-        rows.append(value[targets != IGNORE])
-        done += len(value)
-        run.progress(done, len(windows), unit="windows")
-    activations = torch.cat(rows)
-    if not activations.isfinite().all():
-        bad = int((~activations.isfinite()).any(1).sum())
-        raise UsageError(f"{bad} of {len(activations)} activations at {site} are not finite; the model has diverged")
-    save_file({"activations": activations}, run.path / "activations.safetensors")
-    return {"site": site, "tokens": len(activations), "width": activations.shape[1]}
-
-
-def _values(
-    model: Transformer, site: Site, examples: Examples, windows: np.ndarray
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield a site's vectors [B, T, D] on the windows, with the tokens and the targets [B, T]."""
-    size = batch_for(examples.vocabulary, examples.context)
-    for tokens, targets, _ in batches(examples, windows, next(model.parameters()).device, size):
-        yield as_vectors(site, look(model, tokens, site)[site]), tokens, targets
 
 
 def compress(recipe: Compress, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
@@ -100,7 +68,7 @@ def _fitted_to(recipe: Compress, site: Site, model: torch.nn.Module, inputs: Map
     """Return the recorded activations [N, D], or the weight as a matrix."""
     if recipe.recording is None:
         return as_matrix(site, model.get_parameter(site.path).detach())
-    return load_file(inputs[recipe.recording].file("activations.safetensors"))["activations"]
+    return Recording.open(inputs[recipe.recording]).activations(site)
 
 
 def load_codec(recipe: Compress, run: Run) -> Codec:
@@ -122,8 +90,10 @@ def latents(recipe: Latents, inputs: Mapping[Recipe, Run], run: Draft) -> dict[s
         )
     examples = TextData.open(inputs[squeezed.of.text]).examples("valid", squeezed.of.context)
     windows = chosen_windows(examples, recipe.evaluate_tokens)
+    site = Site(squeezed.site)
     codes, texts = [], []
-    for value, tokens, targets in _values(model, Site(squeezed.site), examples, windows):
+    for values, tokens, targets in passing(model, examples, windows, [site]):
+        value = values[site]
         codes.append(codec.encode(value.float()).masked_fill((targets == IGNORE)[..., None], torch.nan))
         texts.append(tokens)
     found = responses(torch.cat(codes).numpy(), torch.cat(texts).numpy(), recipe, tokenizer)

@@ -1,16 +1,17 @@
-"""Recipes of evaluation: scores on a split, what they have to beat, what a model's heads do, and whether the parts are
-PyTorch's."""
+"""Recipes of evaluation: scores on a split, what they have to beat, what a model's heads do and what it learns within
+its context, activations recorded and probed, and whether the parts are PyTorch's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from etude.core.errors import UsageError
-from etude.core.recipe import Recipe
+from etude.core.recipe import Estimate, Recipe
 from etude.core.run import Run
 from etude.core.spec import cosmetic
+from etude.evals.sites import is_glob, require_activations, width_of
 from etude.models.recipes import ModelRecipe
 from etude.models.sampling import Sampling
 from etude.text.recipes import Tokens
@@ -36,21 +37,34 @@ class Baselines(Recipe, kind="baselines", does="etude.evals.work:baselines"):
                 raise UsageError(f"{name} = {getattr(self, name)} is too small: it is {least} or more")
 
 
+Drawn = Literal["vocabulary", "text"]
+"""What random sequences are made of: any token of the vocabulary, or those that the model's training text has."""
+
+
 @dataclass(frozen=True)
 class Heads(Recipe, kind="heads", does="etude.evals.work:heads"):
-    """Score each head of a model for previous-token and induction attention on repeated random sequences.
+    """Score each head of a model for previous-token, duplicate-token and induction attention on repeated random
+    sequences, beside what looking back a fixed distance would come to.
 
     It runs on the CPU, as every instrument does: only a training has a device.
 
     Attributes:
         of: the model.
         sequences: how many random sequences.
+        drawn: tokens that they are made of: any of the `vocabulary`, or those that the training `text` of the model
+            has, since on tokens that it never saw no head can do what it learned.
         seed: of the sequences.
     """
 
+    version: ClassVar[int] = 2  # 2: duplicate and off-period attention
+
     of: ModelRecipe
     sequences: int = 128
+    drawn: Drawn = "vocabulary"
     seed: int = 0
+
+    def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
+        return (self.of, self.of.text) if self.drawn == "text" else (self.of,)
 
     def check(self) -> None:
         if self.sequences < 1:
@@ -108,6 +122,127 @@ class Floor(Recipe, kind="floor", does="etude.evals.splits:floor"):
 
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
         return (self.of.text,)
+
+
+@dataclass(frozen=True)
+class InContext(Recipe, kind="in-context", does="etude.evals.in_context:in_context"):
+    """Measure a decoder's loss at each position of its windows, and the in-context learning score: the loss late in the
+    context less that early in it (Olsson et al. 2022, "Key Concepts").
+
+    It runs on the CPU, as every instrument does: only a training has a device.
+
+    Attributes:
+        of: the model, trained on next tokens.
+        split: what it reads.
+        tokens: positions to read; 0 all of them.
+        early: tokens that have been read early in the context; 0 is a tenth of it.
+        late: tokens that have been read late in it; 0 is all of it.
+    """
+
+    of: ModelRecipe
+    split: Split = "valid"
+    tokens: int = 65536
+    early: int = 0
+    late: int = 0
+
+    def check(self) -> None:
+        _check_tokens(self.tokens)
+        if min(self.early, self.late) < 0 or (self.late and self.early >= self.late):
+            raise UsageError(
+                f"early = {self.early}, late = {self.late}: give 0 for the default, or early a smaller number than late"
+            )
+        objective = getattr(getattr(self.of, "of", self.of), "objective", None)
+        if objective is not None and objective.name != "next-token":
+            raise UsageError(
+                f"in-context learning is measured on next-token prediction, and this model learns {objective.name}:"
+                " choose one trained with --objective next-token"
+            )
+
+    def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
+        return (self.of, self.of.text)
+
+    def estimate(self) -> Estimate:
+        return Estimate(disk_bytes=ROOM + 8 * self.tokens)
+
+
+ROOM = 1 << 20
+"""Bytes for what a run holds besides tensors whose size is known beforehand."""
+
+
+@dataclass(frozen=True)
+class Record(Recipe, kind="record", does="etude.evals.recording:recording"):
+    """Record activations on the training split, once for every instrument that is fitted to them. A recording that was
+    killed goes on where it stopped.
+
+    It runs on the CPU, as every instrument does: only a training has a device.
+
+    Attributes:
+        of: the model.
+        site: the activation, or a glob of several of one width, as in `L*.resid.post`.
+        tokens: how many positions, spread over the split; 0 all of it.
+    """
+
+    version: ClassVar[int] = 2  # 2: tensors have the names of their sites, and rows.safetensors says what each row is
+
+    of: ModelRecipe
+    site: str
+    tokens: int = 32768
+
+    def check(self) -> None:
+        _check_tokens(self.tokens)
+        require_activations(self.of, self.site)
+
+    def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
+        return (self.of, self.of.text)
+
+    def estimate(self) -> Estimate:
+        row = 4 * width_of(self.of, self.site) + 12  # and its token, window and position
+        return Estimate(disk_bytes=ROOM + self.tokens * row)
+
+
+Target = Literal["token", "previous", "next", "position", "word-start"]
+
+
+@dataclass(frozen=True)
+class Probe(Recipe, kind="probe", does="etude.evals.probes:probed"):
+    """Fit a linear probe to a site: what of the text can be read from its activations by a linear map. It is judged on
+    windows that it was not fitted to, beside the most frequent class, shuffled labels, and labels that say nothing but
+    which token stands there (Hewitt and Liang 2019, section 2).
+
+    It runs on the CPU, as every instrument does: only a training has a device.
+
+    Attributes:
+        of: the model.
+        site: the activation.
+        target: what is read: the `token` at the position, the `previous` or the `next` one, its `position` in the
+            window (a number), or whether it is a `word-start`, with a space before its letters.
+        classes: of tokens, so many of the most frequent ones are told apart; rows of others are left out.
+        tokens: positions of the training split that are recorded, of which a fifth is held out; 0 all of it.
+        seed: of control and shuffled labels.
+    """
+
+    of: ModelRecipe
+    site: str = "L0.resid.post"
+    target: Target = "previous"
+    classes: int = 20
+    tokens: int = 32768
+    seed: int = 0
+
+    def check(self) -> None:
+        if is_glob(self.site):
+            raise UsageError(f"{self.site!r} can be several sites: a probe reads one, such as L0.resid.post")
+        require_activations(self.of, self.site)
+        if self.classes < 2:
+            raise UsageError(f"classes = {self.classes} leaves nothing to tell apart: it is 2 or more")
+        _check_tokens(self.tokens)
+
+    @property
+    def recording(self) -> Record:
+        """The recording that is probed."""
+        return Record(self.of, self.site, self.tokens)
+
+    def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
+        return (self.of.text, self.recording)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.core.seeds import stream
 from etude.evals.baselines import Baseline, Bigram, Uniform, count_pairs, score_baseline
-from etude.evals.behaviours import HeadScores, head_scores, repeats
+from etude.evals.behaviours import HeadScores, head_scores, repeats, tokens_in
 from etude.evals.loss import bits_per_byte, chosen_windows
 from etude.evals.recipes import Baselines, Heads
 from etude.evals.statistics import mean, ratio
@@ -46,7 +46,8 @@ def baselines(recipe: Baselines, inputs: Mapping[Recipe, Run], run: Draft) -> di
 def heads(recipe: Heads, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
     """Score every head, and the loss where the answer has been seen against where it cannot be known."""
     model, tokenizer = load(inputs[recipe.of])
-    sequences = repeats(recipe.sequences, recipe.of.context, tokenizer.vocabulary, stream(recipe.seed, "repeats"))
+    among = tokens_in(TextData.open(inputs[recipe.of.text])) if recipe.drawn == "text" else tokenizer.vocabulary
+    sequences = repeats(recipe.sequences, recipe.of.context, among, stream(recipe.seed, "repeats"))
     scores = head_scores(model, sequences)
     layers, count = scores.induction.shape[1:]
     return {
@@ -55,10 +56,13 @@ def heads(recipe: Heads, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, 
         "repeated_loss": mean(scores.repeated_loss).to_json(),
         "fresh_loss": mean(scores.fresh_loss).to_json(),
         "gain": mean(scores.fresh_loss - scores.repeated_loss).to_json(),
-        "uniform_loss": float(np.log(tokenizer.vocabulary)),
+        "uniform_loss": float(np.log(among if isinstance(among, int) else len(among))),
     }
 
 
 def _head(scores: HeadScores, layer: int, head: int) -> dict[str, Any]:
-    kinds = ("previous", "induction", "first")
-    return {"head": f"L{layer}H{head}", **{k: mean(getattr(scores, k)[:, layer, head]).to_json() for k in kinds}}
+    """Return the scores of one head by kind; off_period is None where there is no other period."""
+    kinds = ("previous", "duplicate", "induction", "off_period", "first")
+    of_kind = {kind: getattr(scores, kind)[:, layer, head] for kind in kinds}
+    found = {kind: None if np.isnan(values).any() else mean(values).to_json() for kind, values in of_kind.items()}
+    return {"head": f"L{layer}H{head}", **found}

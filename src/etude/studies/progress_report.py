@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 from etude.compress.methods.base import Method
 from etude.compress.methods.infovae import Infovae
@@ -53,6 +53,8 @@ class ProgressReport(Study):
         shown: the latent size whose latents are shown in contexts.
         sample: the text whose attention is drawn.
     """
+
+    version: ClassVar[int] = 2  # 2: heads are scored for duplicate tokens and off the period
 
     train: Train = field(default_factory=Train)
     epochs: float = 0.0
