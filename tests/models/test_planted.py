@@ -18,7 +18,7 @@ from etude.text.recipes import Tokens
 from etude.text.tokenizers.bpe import BytePair
 
 
-@pytest.mark.parametrize(("vocabulary", "context"), [(7, 20), (8, 20), (5, 4)])
+@pytest.mark.parametrize(("vocabulary", "context"), [(7, 20), (8, 20), (5, 4), (3, 12)])
 def test_it_continues_what_came_before_and_knows_nothing_else(vocabulary: int, context: int):
     model = planted(vocabulary, context)
     tokens = torch.arange(context)[None] % (vocabulary - 1)

@@ -176,8 +176,9 @@ class Planted(ModelRecipe, kind="planted", does="etude.models.work:planted_model
 
 
 def planted_shape(vocabulary: int, context: int) -> Decoder:
-    """Return the shape of a planted circuit, whose stream has room for three tokens and a position side by side."""
-    width = 3 * vocabulary + context
+    """Return the shape of a planted circuit: a stream with room for three tokens and a position side by side, and half
+    of it, a head's width, for a position."""
+    width = max(3 * vocabulary + context, 2 * context)
     return Decoder(
         layers=2, width=width + width % 2, heads=2, feedforward=0, context=context, norm="none", biases=False
     )

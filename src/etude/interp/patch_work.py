@@ -1,0 +1,155 @@
+"""The work of patching: maps of what each activation carries from one run to another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from etude.core.errors import UsageError
+from etude.core.recipe import Recipe
+from etude.core.run import Draft, Run
+from etude.interp.gradients import attribution_patching
+from etude.interp.metrics import LogitDifference
+from etude.interp.patching import PatchMap as Map
+from etude.interp.patching import patch_map
+from etude.interp.path_patching import Node, path_map
+from etude.interp.recipes import PatchMap, PathPatches
+from etude.interp.subject import Subject, subject
+from etude.models.decoder_model import DecoderModel
+
+
+class Prompts(NamedTuple):
+    """A clean and a corrupted prompt as tokens, and the two answers.
+
+    Attributes:
+        clean: [1 T].
+        corrupted: [1 T].
+        right: the token that answers the clean one.
+        wrong: the token that answers the corrupted one.
+    """
+
+    clean: Tensor
+    corrupted: Tensor
+    right: int
+    wrong: int
+
+
+def prompts_of(on: Subject, recipe: PatchMap | PathPatches) -> Prompts:
+    """Return a recipe's prompts as tokens.
+
+    Raises:
+        UsageError: they have not as many tokens, or the answers are the same.
+    """
+    clean, corrupted = on.tokens(recipe.clean, "clean prompt"), on.tokens(recipe.corrupted, "corrupted prompt")
+    if len(clean) != len(corrupted):
+        cut = [" ".join(map(repr, on.pieces(ids))) for ids in (clean, corrupted)]
+        raise UsageError(
+            f"the clean prompt has {len(clean)} tokens and the corrupted one {len(corrupted)}: give as many in both"
+            f" ({cut[0]} / {cut[1]})"
+        )
+    texts = torch.tensor([clean]), torch.tensor([corrupted])
+    likeliest = [_likeliest(on.decoder, text) for text in texts]
+    right = on.token(recipe.right) if recipe.right else likeliest[0]
+    wrong = on.token(recipe.wrong) if recipe.wrong else likeliest[1]
+    if right == wrong:
+        raise UsageError(
+            f"both prompts are answered with {on.tokenizer.piece(right)!r}, so nothing tells the runs apart: choose"
+            " prompts that the model answers differently, or name --right and --wrong"
+        )
+    return Prompts(*texts, right, wrong)
+
+
+@torch.no_grad()
+def _likeliest(model: DecoderModel, tokens: Tensor) -> int:
+    return int(model(tokens, last=1)[0, -1].argmax())
+
+
+def mapped(recipe: PatchMap, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
+    """Exchange one activation after the other, or estimate it from one gradient."""
+    on = subject(inputs[recipe.of])
+    prompts = prompts_of(on, recipe)
+    metric = LogitDifference(prompts.right, prompts.wrong)
+    found = patch_map(
+        on.decoder,
+        prompts.clean,
+        prompts.corrupted,
+        metric,
+        recipe.what,
+        noising=recipe.noising,
+        progress=lambda done, total: run.progress(done, total, unit="layers"),
+    )
+    recovered = found.recovered()
+    arrays = {"recovered": recovered, "values": found.values.mean(-1)}
+    if recipe.estimated:
+        arrays["estimate"] = _estimate(on.decoder, prompts, metric, recipe, found)
+    run.save("patches.safetensors", {name: value.contiguous().numpy() for name, value in arrays.items()})
+    return {**_of_prompts(on, prompts, found), "axes": {name: list(labels) for name, labels in found.axes.items()}}
+
+
+def _estimate(model: DecoderModel, prompts: Prompts, metric: LogitDifference, recipe: PatchMap, exact: Map) -> Tensor:
+    """Return what a gradient foretells of the same map, as shares of the same way."""
+    sites = {
+        "resid": ["L*.resid.pre", f"L{model.spec.layers - 1}.resid.post"],
+        "attn": ["L*.attn.out"],
+        "mlp": ["L*.mlp.out"],
+        "head": ["L*.attn.z"],
+        "head-position": ["L*.attn.z"],
+    }[recipe.what]
+    direction = "noising" if recipe.noising else "denoising"
+    found = attribution_patching(model, prompts.clean, prompts.corrupted, metric, sites, direction)
+    each = torch.stack([value[0].sum(-1) for value in found.values()])  # [L T], or of heads [L T H]
+    if recipe.what == "head":
+        each = each.sum(1)
+    elif recipe.what == "head-position":
+        each = each.mT
+    way = (exact.clean - exact.corrupted).mean() * (-1 if recipe.noising else 1)
+    return each / way
+
+
+def paths(recipe: PathPatches, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
+    """Exchange what each head wrote on its way to one reader alone."""
+    on = subject(inputs[recipe.of])
+    prompts = prompts_of(on, recipe)
+    found = path_map(
+        on.decoder,
+        prompts.clean,
+        prompts.corrupted,
+        LogitDifference(prompts.right, prompts.wrong),
+        [receiver(recipe.receiver)],
+        noising=recipe.noising,
+        progress=lambda done, total: run.progress(done, total, unit="layers"),
+    )
+    run.save("patches.safetensors", {"recovered": found.recovered().numpy(), "values": found.values.mean(-1).numpy()})
+    return {**_of_prompts(on, prompts, found), "axes": {name: list(labels) for name, labels in found.axes.items()}}
+
+
+def receiver(name: str) -> Node:
+    """Return the reader that is meant by `L1H0.k`, or `logits`.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if name == "logits":
+        return Node("logits")
+    parts = re.fullmatch(r"L(\d+)H(\d+)\.([qkv])", name)
+    if parts is None:
+        raise UsageError(f"receiver {name!r} is none: write q, k or v of a head as in L1H0.k, or logits")
+    return Node(f"L{parts[1]}.attn.{parts[3]}", int(parts[2]))
+
+
+def _of_prompts(on: Subject, prompts: Prompts, found: Map) -> dict[str, Any]:
+    clean, corrupted = prompts.clean[0].tolist(), prompts.corrupted[0].tolist()
+    return {
+        "clean": on.pieces(clean),
+        "corrupted": on.pieces(corrupted),
+        "changed": [place for place, (a, b) in enumerate(zip(clean, corrupted, strict=True)) if a != b],
+        "right": on.tokenizer.piece(prompts.right),
+        "wrong": on.tokenizer.piece(prompts.wrong),
+        "clean_difference": float(found.clean.mean()),
+        "corrupted_difference": float(found.corrupted.mean()),
+        "notices": list(on.notices),
+    }
