@@ -1,0 +1,387 @@
+"""The numbers and the page of the induction study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from etude.core.recipe import Recipe
+from etude.core.run import Run
+from etude.report.blocks import Block, Finding, Findings, Heatmap, Report, Section, Table, Value, text
+from etude.report.charts import Axis, Rule, bars, lines
+from etude.studies.sections.cards import cards, measured
+from etude.studies.sections.circuits_page import strongest_pairs
+from etude.studies.sections.findings import plain, strongest
+from etude.studies.sections.induction_numbers import ENOUGH, SHORT, Rise, induction_heads, steepest
+from etude.studies.sections.look_page import head_table
+
+if TYPE_CHECKING:
+    from etude.studies.induction import Induction
+
+Row = dict[str, Any]
+
+
+def numbers(study: Induction, done: Mapping[Recipe, Run]) -> dict[str, Any]:
+    """Return the curves, the rise, the heads found, what is lost without them, and the findings."""
+    ablation = done[study.ablation(done)]
+    two = done[study.heads(study.train(study.model.layers, 0))]
+    rises = {named(study, layers): rise(study, done, layers) for layers in study.depths}
+    return {
+        "curves": {named(study, layers): curve(study, done, layers) for layers in study.depths},
+        "rise": {name: None if found is None else found._asdict() for name, found in rises.items()},
+        "induction_heads": induction_heads(two),
+        "heads": two.result["heads"],
+        "loss": _losses(study, done),
+        "times_lower": times_lower(study, done),
+        "ablation": {
+            key: ablation.result[key] for key in ("loss", "heads", "group", "placebo") if key in ablation.result
+        },
+        "findings": [{"text": plain(f.text), "strength": f.strength} for f in findings(study, done)],
+    }
+
+
+def named(study: Induction, layers: int) -> str:
+    """Return what a model is called on the page."""
+    return "one layer" if layers == 1 else f"{'two' if layers == 2 else layers} layers"
+
+
+def curve(study: Induction, done: Mapping[Recipe, Run], layers: int) -> list[Row]:
+    """Return what each checkpoint of the first training scored."""
+    rows = []
+    for step in study.at_steps:
+        heads, context = (done[recipe] for recipe in study.of_checkpoint(study.train(layers, 0), step))
+        best = {kind: strongest(heads.result, kind)[kind] for kind in ("previous", "induction")}
+        rows.append(
+            {
+                "step": step,
+                "model": named(study, layers),
+                "repeated": heads.result["repeated_loss"],
+                "fresh": heads.result["fresh_loss"],
+                "gain": heads.result["gain"],
+                **best,
+                "in_context": context.result["score"],
+                "run": heads.id,
+                "context_run": context.id,
+            }
+        )
+    return rows
+
+
+def rise(study: Induction, done: Mapping[Recipe, Run], layers: int) -> Rise | None:
+    """Return the stretch of the training in which repeats became easy."""
+    rows = curve(study, done, layers)
+    return steepest([row["step"] for row in rows], [row["gain"]["mean"] for row in rows])
+
+
+def _losses(study: Induction, done: Mapping[Recipe, Run]) -> dict[str, list[dict[str, Any]]]:
+    """Return the loss on repeats of every training, by model."""
+    return {
+        named(study, layers): [
+            {"run": run.id, **run.result["repeated_loss"]}
+            for run in (done[study.heads(study.train(layers, n))] for n in range(study.seeds))
+        ]
+        for layers in study.depths
+    }
+
+
+def times_lower(study: Induction, done: Mapping[Recipe, Run]) -> float:
+    """Return the control's loss on repeats over the deeper model's, of the first trainings."""
+    deep, control = (rows[0]["mean"] for rows in _losses(study, done).values())
+    return control / deep
+
+
+def page(study: Induction, done: Mapping[Recipe, Run]) -> Report:
+    """Return the whole page."""
+    behind = {done[recipe].id: done[recipe] for recipe in study.plan(done)}
+    sections = [_learning(study, done), _heads(study, done), _ablation(study, done), _where(study, done)]
+    return Report(
+        title="Induction heads",
+        question="When do induction heads form, does the loss fall with them, and can one layer do the same?",
+        abstract=(Findings(tuple(findings(study, done))),),
+        sections=(*sections, _method(study, done)),
+        runs=cards(behind.values()),
+    )
+
+
+def findings(study: Induction, done: Mapping[Recipe, Run]) -> list[Finding]:
+    """Return what was found, each with how firmly it stands."""
+    found = [_difference(study, done), *_phase(study, done), _formed(study, done)]
+    return [*found, *_lost(study, done), *_composed(study, done)]
+
+
+def _difference(study: Induction, done: Mapping[Recipe, Run]) -> Finding:
+    deep, control = (rows[0] for rows in _losses(study, done).values())
+    ratio = times_lower(study, done)
+    words = text(
+        f"Where the answer has been seen, {named(study, study.model.layers)} come to ",
+        measured(deep, deep["run"]),
+        " nats per token and one layer to ",
+        measured(control, control["run"]),
+        ": ",
+        Value(ratio, run=(deep["run"], control["run"]), digits=1),
+        " times as much.",
+    )
+    return Finding(words, "clear" if deep["high"] < control["low"] else "none")
+
+
+def _phase(study: Induction, done: Mapping[Recipe, Run]) -> list[Finding]:
+    found = []
+    for layers in study.depths:
+        name, rows, quick = named(study, layers), curve(study, done, layers), rise(study, done, layers)
+        last = rows[-1]
+        if quick is None:
+            found.append(Finding(text(f"With {name} repeats never become easier than fresh tokens."), "none"))
+            continue
+        before = next(row for row in rows if row["step"] == quick.start)
+        after = next(row for row in rows if row["step"] == quick.end)
+        words: list[Any] = [
+            f"With {name} ",
+            Value(round(100 * quick.gained), run=(before["run"], after["run"]), unit="%"),
+            " of what repeats gain over fresh tokens, ",
+            measured(last["gain"], last["run"]),
+            f" nats in the end, comes between steps {quick.start:,} and {quick.end:,}: ",
+            Value(round(100 * quick.share), run=(before["run"], after["run"]), unit="%"),
+            " of the training",
+        ]
+        if quick.sudden:
+            words += [
+                "; a phase change, and the strongest induction score goes from ",
+                measured(before["induction"], before["run"]),
+                " to ",
+                measured(after["induction"], after["run"]),
+                " in the same stretch.",
+            ]
+        else:
+            words += ["; no phase change."]
+        found.append(Finding(text(*words), "clear" if quick.sudden else "none"))
+    return found
+
+
+def _formed(study: Induction, done: Mapping[Recipe, Run]) -> Finding:
+    runs = [done[study.heads(study.train(study.model.layers, n))] for n in range(study.seeds)]
+    control = [done[study.heads(study.train(1, n))] for n in range(study.seeds)]
+    with_heads, without = (sum(bool(induction_heads(run)) for run in group) for group in (runs, control))
+    best = strongest(runs[0].result, "induction")
+    words = text(
+        "Induction heads formed in ",
+        Value(with_heads, run=tuple(run.id for run in runs)),
+        f" of {study.seeds} trainings with {named(study, study.model.layers)} and in ",
+        Value(without, run=tuple(run.id for run in control)),
+        f" of {study.seeds} with one; the strongest of the first training is {best['head']}, ",
+        measured(best["induction"], runs[0]),
+        ".",
+    )
+    return Finding(words, "clear" if with_heads == study.seeds and not without else "uncertain")
+
+
+def _lost(study: Induction, done: Mapping[Recipe, Run]) -> list[Finding]:
+    run = done[study.ablation(done)]
+    group, placebo = run.result.get("group"), run.result.get("placebo")
+    if not group:
+        return [Finding(text("No head does induction, so there is none to take out."), "none")]
+    words: list[Any] = [
+        f"Without {', '.join(group['heads'])} the loss on repeats rises from ",
+        measured(run.result["loss"], run),
+        " to ",
+        measured(group["loss"], run),
+        " nats per token",
+    ]
+    if placebo:
+        words += [f"; without {', '.join(placebo['heads'])}, as many others, to ", measured(placebo["loss"], run)]
+    apart = not placebo or group["increase"]["low"] > placebo["increase"]["high"]
+    return [Finding(text(*words, "."), "clear" if group["increase"]["low"] > 0 and apart else "uncertain")]
+
+
+def _composed(study: Induction, done: Mapping[Recipe, Run]) -> list[Finding]:
+    pairs = strongest_pairs(done[study.circuits], "K")
+    if not pairs:
+        return []
+    (first, second), _, projected = pairs[0]
+    heads = done[study.heads(study.train(study.model.layers, 0))]
+    score = {head["head"]: head for head in heads.result["heads"]}
+    words = text(
+        f"By the weights, the keys of {second} read most of what {first} writes (K-composition ",
+        Value(projected, run=done[study.circuits].id),
+        f" over random heads); {first} gives ",
+        measured(score[first]["previous"], heads),
+        f" of its attention to the token before, {second} ",
+        measured(score[second]["induction"], heads),
+        " to the token after the last occurrence.",
+    )
+    related = score[first]["previous"]["low"] > 2 * heads.result["chance"] and second in induction_heads(heads)
+    return [Finding(words, "clear" if related else "uncertain")]
+
+
+def _learning(study: Induction, done: Mapping[Recipe, Run]) -> Section:
+    rows = [row for layers in study.depths for row in curve(study, done, layers)]
+    first = done[study.heads(study.train(study.model.layers, 0))]
+    rules = [Rule("even guessing", first.result["uniform_loss"])]
+    steps = Axis("step", "training step")
+
+    def flat(kind: str, run: str = "run") -> list[Row]:
+        return [{"step": row["step"], "model": row["model"], "run": row[run], **row[kind]} for row in rows]
+
+    common: dict[str, Any] = {"low": "low", "high": "high", "run": "run", "colour": "model", "colour_title": "model"}
+    return Section(
+        "What was learned when",
+        (
+            lines(
+                flat("repeated"),
+                steps,
+                Axis("mean", "loss where the answer has been seen (nats per token)"),
+                caption="On random tokens that repeat with a period drawn for each sequence, from the second period on."
+                " 95% intervals over sequences.",
+                rules=rules,
+                **common,
+            ),
+            lines(
+                flat("in_context", "context_run"),
+                steps,
+                Axis("mean", "in-context learning score (nats per token)"),
+                caption="On held-out text: the loss late in the window less the loss early in it. Below 0, what was"
+                " read helps. 95% intervals over windows.",
+                **common,
+            ),
+            _positions(study, done),
+        ),
+        intro=f"A phase change is said where {ENOUGH:.0%} of all that repeats gain over fresh tokens comes within"
+        f" {SHORT:.0%} of the training or less. The rule was set before the figures; the checkpoints limit how finely"
+        " the stretch is known.",
+    )
+
+
+def _positions(study: Induction, done: Mapping[Recipe, Run]) -> Block:
+    """Return the loss at each position, before, between and after."""
+    steps = study.at_steps
+    rows = []
+    for step in (steps[0], steps[len(steps) // 3], steps[-1]):
+        run = done[study.of_checkpoint(study.train(study.model.layers, 0), step)[1]]
+        held = run.tensors("curve.safetensors")
+        known = np.flatnonzero(np.isfinite(held["mean"]))
+        ends = {"loss": "mean", "low": "low", "high": "high"}
+        rows += [
+            {"read": int(t) + 1, **{key: float(held[name][t]) for key, name in ends.items()},
+             "step": f"step {step:,}", "run": run.id}
+            for t in known
+        ]  # fmt: skip
+    return lines(
+        rows,
+        Axis("read", "tokens read in the window"),
+        Axis("loss", "loss (nats per token)"),
+        colour="step",
+        colour_title="checkpoint",
+        low="low",
+        high="high",
+        run="run",
+        points=False,
+        caption=f"The loss by position on held-out text, {named(study, study.model.layers)}.",
+    )
+
+
+def _heads(study: Induction, done: Mapping[Recipe, Run]) -> Section:
+    rows: list[Row] = []
+    for step in study.at_steps:
+        run = done[study.of_checkpoint(study.train(study.model.layers, 0), step)[0]]
+        for kind, what in (("previous", "previous-token"), ("induction", "induction")):
+            head = strongest(run.result, kind)
+            rows.append({"step": step, "kind": what, "head": head["head"], "run": run.id, **head[kind]})
+    final = done[study.heads(study.train(study.model.layers, 0))]
+    spread = [
+        (named(study, layers), study.seed + n, measured(run.result["repeated_loss"], run),
+         strongest(run.result, "induction")["head"],
+         measured(strongest(run.result, "induction")["induction"], run),
+         measured(strongest(run.result, "previous")["previous"], run))
+        for layers in study.depths for n in range(study.seeds)
+        for run in (done[study.heads(study.train(layers, n))],)
+    ]  # fmt: skip
+    return Section(
+        "What the heads do",
+        (
+            lines(
+                rows,
+                Axis("step", "training step"),
+                Axis("mean", "share of attention"),
+                colour="kind",
+                colour_title="strongest head's score",
+                low="low",
+                high="high",
+                run="run",
+                rules=[Rule("even attention", final.result["chance"], final.id)],
+                caption="The strongest head's attention to the token before, and to the token after the last"
+                f" occurrence of the present one, {named(study, study.model.layers)}. It need not be the same head"
+                " throughout.",
+            ),
+            head_table(final),
+            Table(
+                ("model", "seed", "loss on repeats", "strongest induction head", "induction", "previous"),
+                tuple(spread),
+                "Every training at its end. 95% intervals are over sequences, within one training.",
+                lowest=("loss on repeats",),
+            ),
+        ),
+    )
+
+
+def _ablation(study: Induction, done: Mapping[Recipe, Run]) -> Section:
+    run = done[study.ablation(done)]
+    rows = [{"head": one["head"], "run": run.id, **one["increase"]} for one in run.result["heads"]]
+    return Section(
+        "What is lost without them",
+        (
+            bars(
+                rows,
+                Axis("head", "head"),
+                Axis("mean", "rise of the loss on repeats (nats per token)"),
+                low="low",
+                high="high",
+                run="run",
+                caption="Each head in turn, its mean over texts and positions in its place. 95% intervals over"
+                " sequences, paired.",
+            ),
+        ),
+    )
+
+
+def _where(study: Induction, done: Mapping[Recipe, Run]) -> Section:
+    run = done[study.circuits]
+    layers, heads = run.result["layers"], run.result["heads_per_layer"]
+    held = run.tensors("circuits.safetensors")
+    names = tuple(f"L{layer}H{head}" for layer in range(layers) for head in range(heads))
+    pictures = [
+        Heatmap(
+            held[f"{kind}.projected"].reshape(len(names), len(names))[:-heads, heads:],
+            names[:-heads],
+            names[heads:],
+            f"{kind}-composition: the share of what the first head writes that the {what} of the second can read, less"
+            " that of random heads.",
+            "over chance",
+            "writes",
+            "reads",
+            signed=True,
+            runs=(run.id,),
+        )
+        for kind, what in (("K", "keys"), ("Q", "queries"), ("V", "values"))
+    ]
+    return Section(
+        "How they are joined",
+        tuple(pictures),
+        intro="An induction head finds the last occurrence of the present token by keys that say which token stood"
+        " before: its keys read what a previous-token head of an earlier layer wrote.",
+    )
+
+
+def _method(study: Induction, done: Mapping[Recipe, Run]) -> Section:
+    recipe = study.train(study.model.layers, 0)
+    shape = recipe.model
+    corpus = recipe.data.corpus
+    words = text(
+        f"Attention-only decoders of width {shape.width} with {shape.heads} heads and {shape.positions} positions,"
+        f" context {shape.context}; text: {corpus.name}; optimiser {recipe.optimiser.name}, constant rate"
+        f" {study.peak:g} after {study.warmup} steps, {study.steps:,} steps of {study.batch} windows,"
+        f" {recipe.precision}. Starting weights have a deviation of {shape.spread:g}. Heads are scored on"
+        f" {study.sequences} sequences of random tokens"
+        f" {'that the text has' if study.drawn == 'text' else 'of the vocabulary'}.",
+    )
+    return Section("How it was done", (words,))
