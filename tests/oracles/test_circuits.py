@@ -13,13 +13,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from etude.interp.attribution import Attribution, attribute
 from etude.interp.circuits import copying_score, full_ov
 from etude.interp.composition import composition
 from etude.interp.plain import plain
 from etude.models.architectures.decoder import Decoder
 from etude.models.decoder_model import DecoderModel
-from etude.nn.look import look
-from etude.nn.norm import centred
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("*-transformer-lens.safetensors"))
 GREATEST = 1e-5
@@ -89,20 +88,19 @@ def test_copying_scores(case: Case) -> None:
     compared("copying", differences)
 
 
-def test_what_each_part_adds_to_a_logit(case: Case) -> None:
-    """By its definition: what a part writes, divided as the last norm divides the whole, times the token's column."""
+def test_direct_logit_attribution(case: Case) -> None:
     made, theirs = plain(case.model), under("dla ", case.theirs)
     target = theirs.pop("target")
-    sites = [site for site in made.sites() if site.part in ("attn.head_out", "mlp.out", "final_norm.scale")]
-    seen = look(made, case.theirs["tokens"], sites, positions=-1)
-    columns = made.unembedding()[0].detach()
     differences: dict[str, float] = {}
-    for part, theirs_of_it in theirs.items():
-        layer, _, head = part.removesuffix(".mlp").partition("H")
-        written = seen[f"{layer}.attn.head_out"][:, 0, int(head)] if head else seen[f"{layer}.mlp.out"][:, 0]
-        written = centred(written) if made.spec.norm == "layer" else written
-        written = written / seen["final_norm.scale"][:, 0] if made.spec.norm != "none" else written
-        added = (written * columns.mT[target]).sum(-1)
-        differences[part] = float((added - theirs_of_it).abs().max())
-    assert len(differences) == 4 + (0 if made.spec.attention_only else 2)
+    for text, token in enumerate(target.tolist()):
+        found = attribute(made, case.theirs["tokens"][text], token=token)
+        for part, theirs_of_it in theirs.items():
+            layer, _, head = part.removeprefix("L").removesuffix(".mlp").partition("H")
+            # What the network writes has its bias in it; ours stands apart.
+            here = found.heads[int(layer), int(head)] if head else feed_forward(found, int(layer))
+            differences[f"{part} of text {text}"] = float((here - theirs_of_it[text]).abs())
     compared("direct logit attribution", differences)
+
+
+def feed_forward(found: Attribution, layer: int) -> Tensor:
+    return found.neurons[layer].sum() + found.feed_forward_bias[layer]

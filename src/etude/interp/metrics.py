@@ -81,6 +81,9 @@ class Loss:
     last = 0
 
     def __call__(self, logits: Float[Tensor, "*P T V"]) -> Float[Tensor, "*P"]:
+        if self.tokens.shape != logits.shape[-3:-1]:
+            read, given = list(logits.shape[-3:-1]), list(self.tokens.shape)
+            raise UsageError(f"the loss is of texts {given} and the logits are of {read}: give the texts that are read")
         answers = self.tokens[:, 1:, None].expand(*logits.shape[:-2], -1, 1)
         return -logits[..., :-1, :].log_softmax(-1).gather(-1, answers).squeeze(-1).mean(-1)
 
@@ -143,6 +146,9 @@ def _of_token(values: Float[Tensor, "*P V"], token: Tensor | int) -> Float[Tenso
         return values[..., token]
     for one in token.tolist():
         _require_token(one, values.shape[-1])
+    texts = values.shape[-2] if values.ndim > 1 else 1
+    if token.shape != (texts,):
+        raise UsageError(f"the metric names {list(token.shape)} tokens for {texts} texts: give one each, or one for all")
     return values.gather(-1, token.to(values.device).expand(values.shape[:-1])[..., None]).squeeze(-1)
 
 
