@@ -3,7 +3,7 @@
 A GPT-2-shaped decoder is looked at by both, each in its own way of saying it, in fp32 without gradients. The sides
 alternate run by run, so that a busy machine slows both; each round gives one ratio (our time over the peer's: below 1
 is faster), and the median of the rounds is reported with the least and the most. Memory is what the resident set of a
-fresh process grows by while the one thing is done, as a ratio too.
+fresh process grows by while the one thing is done (Linux), as a ratio too.
 
     PYTHONPATH=src python benchmarks/looking.py [--rounds 7] [--shape small] [--threads 1]
 
@@ -14,15 +14,20 @@ transformer-lens 4.3.0 beside Etude's libraries. Without it the script says so a
 from __future__ import annotations
 
 import argparse
-import resource
+import atexit
+import ctypes
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -91,11 +96,7 @@ def peer(model: DecoderModel) -> Any:
         positional_embedding_type="standard",
     )
     native = native_of(config).eval()
-    native.load_state_dict({theirs: value for theirs, value in their_weights(model)}, strict=False)
-    return build_bridge(build, native, config)
-
-
-def build_bridge(build: Callable[..., Any], native: Any, config: Any) -> Any:
+    native.load_state_dict(dict(their_weights(model)), strict=False)
     return build(native, architecture="TransformerLensNative", tl_config=config)
 
 
@@ -137,9 +138,9 @@ def tasks(shape: Shape, model: DecoderModel, bridge: Any) -> dict[str, tuple[Tas
     corrupted = clean.clone()
     corrupted[0, shape.prompt // 3] = (corrupted[0, shape.prompt // 3] + 1) % shape.vocabulary
     metric = LogitDifference(5, 7)
-    every = [
-        site for site, place in model.places().items() if isinstance(place, Tap) and LEFT_OUT not in site
-    ]
+    folder = tempfile.mkdtemp(prefix="etude-looking-")
+    atexit.register(shutil.rmtree, folder)
+    every = [site for site, place in model.places().items() if isinstance(place, Tap) and LEFT_OUT not in site]
 
     def cached(wanted: Callable[[str], bool] | None = None, **more: Any) -> object:
         return bridge.run_with_cache(tokens, names_filter=wanted, **more)
@@ -186,6 +187,7 @@ def tasks(shape: Shape, model: DecoderModel, bridge: Any) -> dict[str, tuple[Tas
             partial(cached, lambda name: name.endswith("hook_resid_pre") or name == last),
         ),
         "everything": (partial(look, model, tokens, every), cached),
+        "everything, ours kept in files": (partial(look, model, tokens, every, folder=folder), cached),
         "one site near the bottom": (
             partial(look, model, tokens, low),
             partial(cached, lambda name: name == their_low),
@@ -215,7 +217,8 @@ def compare(name: str, rounds: int) -> None:
     print(f"{name}: {shape}\n  greatest difference of the logits {apart:.1e}", flush=True)
     for what, (we, they) in every.items():
         long = what in ("ablation of each head", "patching, layer by position") and name == "gpt2"
-        we(), they()
+        for task in (we, they):
+            task()  # warms up
         ratios = []
         for n in range(max(3, rounds // 2) if long else rounds):
             spent = {side: seconds(side) for side in ((we, they) if n % 2 else (they, we))}
@@ -223,7 +226,8 @@ def compare(name: str, rounds: int) -> None:
         print(f"  {what:40} {statistics.median(ratios):5.2f} ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
     for what in every:
         spent = [statistics.median(memory(name, what, side) for _ in range(3)) for side in ("ours", "peer")]
-        print(f"  memory: {what:32} {spent[0] / max(1, spent[1]):5.2f} ({spent[0]:,.0f} to {spent[1]:,.0f} MiB)", flush=True)
+        ratio = spent[0] / max(1, spent[1])
+        print(f"  memory: {what:32} {ratio:5.2f} ({spent[0]:,.0f} to {spent[1]:,.0f} MiB)", flush=True)
 
 
 def memory(name: str, what: str, side: str) -> float:
@@ -240,11 +244,20 @@ def grow(name: str, what: str, side: str) -> None:
     task = we if side == "ours" else they
     with torch.no_grad():
         few = torch.zeros(1, 2, dtype=torch.long)
-        model(few), bridge(few)  # what libraries allocate once
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for read in (model, bridge):
+            read(few)  # what libraries allocate once
+    ctypes.CDLL(None).malloc_trim(0)  # what making the models left behind would be used again
+    Path("/proc/self/clear_refs").write_text("5")  # begins the high-water mark anew
+    before = resident("VmRSS")
     kept = task()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(resident("VmHWM") - before)
     del kept
+
+
+def resident(field: str) -> float:
+    """Return a line of the process's status, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
 def main() -> None:
@@ -258,7 +271,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     warnings.filterwarnings("ignore")
     try:
-        theirs = import_module("transformer_lens")
+        import_module("transformer_lens")
     except ImportError:
         print("transformer-lens is not here, so there is nothing to compare with: run this where it is installed too")
         return
@@ -267,7 +280,7 @@ def main() -> None:
             grow(asked.shape, asked.grow, asked.side)
             return
         keep_freed_memory()  # both sides gain from it
-        print(f"torch {torch.__version__}, transformer-lens {theirs.__version__}, {asked.rounds} rounds")
+        print(f"torch {torch.__version__}, transformer-lens {version('transformer-lens')}, {asked.rounds} rounds")
         for name in [asked.shape] if asked.shape else SHAPES:
             compare(name, asked.rounds)
 

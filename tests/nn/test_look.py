@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -176,3 +178,28 @@ def test_a_stream_of_another_text_or_layer_is_refused(model: DecoderModel, token
         model(tokens, stream=torch.zeros(2, T, 8), layer=4)
     with pytest.raises(UsageError, match=r"a stream of \[2, 6, 5\] is none of these tokens"):
         model(tokens, stream=torch.zeros(2, T, 5), layer=1)
+
+
+def test_values_kept_in_files_are_the_same_and_nobody_elses(model: DecoderModel, tokens: Tensor, tmp_path: Path):
+    sites = ["L*.attn.pattern", "L0.mlp.W_in", "embed.positions", "logits"]
+    for positions in (None, slice(1, 3)):
+        kept, held = look(model, tokens, sites, positions=positions, folder=tmp_path), look(model, tokens, sites)
+        held = held if positions is None else look(model, tokens, sites, positions=positions)
+        assert list(kept) == list(held) and all(torch.equal(kept[site], held[site]) for site in kept)
+        for value in kept.values():
+            value.zero_()
+        again = look(model, tokens, sites, positions=positions)
+        assert all(torch.equal(again[site], held[site]) for site in held)
+        assert np.array_equal(np.load(tmp_path / "logits.npy"), held["logits"].numpy())
+    half = look(_drawn(SPEC).bfloat16(), tokens, "L0.resid.post", folder=tmp_path)["L0.resid.post"]
+    assert half.dtype == torch.bfloat16 and half.float().std() > 0.01
+    with pytest.raises(UsageError, match="leave out folder, or grad"):
+        look(model, tokens, "logits", grad=True, folder=tmp_path)
+
+
+def test_scores_that_are_handed_out_are_not_those_of_the_next_call(model: DecoderModel, tokens: Tensor):
+    first = look(model, tokens, "logits")["logits"]
+    kept = first.clone()
+    look(model, tokens.flip(1), "logits")["logits"].zero_()
+    with torch.no_grad():
+        assert torch.equal(first, kept) and torch.equal(model(tokens), kept)

@@ -65,6 +65,15 @@ def knows_bf16(cpuinfo: str) -> bool:
     return any(not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(told.split()) for _, _, told in lines)
 
 
+def give_freed_memory_back() -> None:
+    """Have the C allocator return all that was freed to the kernel, where it is glibc's: it would otherwise keep what
+    lies between blocks that are in use."""
+    if sys.platform.startswith("linux"):
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):
+            libc.malloc_trim(0)
+
+
 @functools.cache
 def keep_freed_memory() -> None:
     """Let the C allocator keep what it is given back, instead of returning it to the kernel after every step.

@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from etude.core.errors import UsageError
+from etude.core.machine import give_freed_memory_back
 from etude.core.site import Site, match
 from etude.nn.taps import Edit, Place, Tap, Tappable, put_at
 
 Positions = int | slice | Sequence[int]
 """Which positions of the text are kept: one, a range, or several; negative ones count from the end."""
+
+
+LARGE = 1 << 20
+"""Bytes of a value from which on it is worth asking for freed memory when the value is kept in a file."""
 
 
 class Seen(dict[Site, Tensor]):
@@ -34,6 +41,7 @@ def look(
     *,
     positions: Positions | None = None,
     until: str | None = None,
+    folder: Path | str | None = None,
     **given: Any,
 ) -> Seen:
     """Run the model once and return the values at the named sites, and only those.
@@ -51,6 +59,8 @@ def look(
         positions: of these alone; the axis T of each site is then as long as they are, for one position too. Queries
             are chosen so, keys (S) never. Weights and what has no axis T are read whole.
         until: end the pass after this site at the latest, and leave out what the globs name beyond it.
+        folder: keep each value there as SITE.npy as soon as it is made (bf16 as its bits, int16), and return it mapped
+            from the file: for more than fits in memory. Not with `grad`.
         given: what else the model is called with: `source` of an encoder-decoder, `past` in the middle of a generation.
 
     Returns:
@@ -59,17 +69,25 @@ def look(
     Raises:
         UsageError: a glob matches nothing, the model cannot read the tokens, a position is outside the text, or a site
             was not passed in this call (or comes after `until`).
+        OSError: the folder is not there, or the disk is full.
     """
+    if grad and folder is not None:
+        raise UsageError("a graph is kept in memory: leave out folder, or grad")
     model = unwrapped(model)
     places = model.places()
     chosen = match(sites, places)
     last = None if until is None else _one(until, places)
     seen: dict[Site, Tensor] = {}
-    missing, keep = set(chosen), _kept if grad else _copied
+    missing = set(chosen)
 
     def read(site: Site, value: Tensor) -> Tensor:
         if site in missing:
-            seen[site], value = keep(value, *_places_in(value, places[site], positions, site))
+            axis, index = _places_in(value, places[site], positions, site)
+            if grad:
+                seen[site], value = _kept(value, axis, index)
+            else:
+                found = value.detach() if index is None else value.detach().index_select(axis, index)
+                seen[site] = _in_file(Path(folder), site, found) if folder is not None else _own(found, index, site)
             missing.discard(site)
         if not missing or site == last:
             raise _Enough
@@ -128,9 +146,20 @@ def _places_in(value: Tensor, place: Place, positions: Positions | None, site: S
     return axis, torch.tensor([at % length for at in listed], device=value.device)
 
 
-def _copied(value: Tensor, axis: int, index: Tensor | None) -> tuple[Tensor, Tensor]:
-    whole = value.detach()
-    return (whole.clone() if index is None else whole.index_select(axis, index)), value
+def _own(value: Tensor, index: Tensor | None, site: Site) -> Tensor:
+    """Return a value that shares nothing with the model. Positions that were taken out are copies already, and scores
+    are made for one call, in which nothing comes after them: of a large vocabulary they are the most of all."""
+    return value if index is not None or site == "logits" else value.clone()
+
+
+def _in_file(folder: Path, site: Site, value: Tensor) -> Tensor:
+    """Write a value and return it mapped from its file; changed in memory, it is not changed there."""
+    path, bits = folder / f"{site}.npy", value.dtype == torch.bfloat16
+    np.save(path, (value.view(torch.int16) if bits else value).cpu().numpy())
+    if value.nbytes >= LARGE:
+        give_freed_memory_back()  # what was freed lies between what later layers took, and the heap would grow
+    mapped = torch.from_numpy(np.load(path, mmap_mode="c"))
+    return mapped.view(torch.bfloat16) if bits else mapped
 
 
 def _kept(value: Tensor, axis: int, index: Tensor | None) -> tuple[Tensor, Tensor]:
