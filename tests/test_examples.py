@@ -20,4 +20,4 @@ def test_the_example_runs(example: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(example)], cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 5
-    assert (tmp_path / "runs").is_dir()
+    assert (tmp_path / "runs").is_dir() == ("Lab(" in example.read_text(encoding="utf-8"))
