@@ -17,9 +17,14 @@ from etude.core.recipe import Recipe, kind_named
 from etude.core.run import Run
 from etude.models.architectures.decoder import Decoder
 from etude.models.architectures.encoder_decoder import EncoderDecoder
+from etude.models.recipes import Planted
 from etude.report.blocks import Report
 from etude.studies.base import Study
 from etude.studies.build_up import BuildUp
+from etude.studies.circuits import Circuits
+from etude.studies.induction import Induction
+from etude.studies.look import Look
+from etude.studies.patch import Patch
 from etude.studies.progress_report import ProgressReport
 from etude.studies.sizes import Sizes
 from etude.studies.sweep import Sweep
@@ -27,6 +32,7 @@ from etude.studies.translation import Translation
 from etude.text.corpora.ag_news import AgNews
 from etude.text.corpora.fable import Fable
 from etude.text.corpora.multi30k import Multi30k
+from etude.text.corpora.repetition import Repetition
 from etude.text.corpora.rt_polarity import RtPolarity
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.byte import Byte
@@ -54,6 +60,30 @@ SMALL: dict[str, Study] = {
         language_layers=1,
         language_steps=3,
     ),
+    "circuits": Circuits(
+        Train(
+            data=Tokens(Fable(stories=40), Byte()),
+            model=Decoder(layers=2, width=16, heads=2, feedforward=0, context=32),
+            batch=4,
+            steps=2,
+            evaluate_tokens=320,
+        ),
+        pairs=2,
+        sequences=4,
+        windows=2,
+    ),
+    "induction": Induction(
+        data=Tokens(Repetition(problems=200, symbols=16, shortest=4, longest=6, total=20, spaced=False), Byte()),
+        model=Decoder(layers=2, width=16, heads=2, feedforward=0, context=16, positions="rotary"),
+        steps=4,
+        batch=4,
+        warmup=2,
+        checkpoints=2,
+        seeds=2,
+        sequences=4,
+    ),
+    "look": Look(Planted(length=12, data=Tokens(Fable(stories=40), Byte())), "abcdabc", sequences=4),
+    "patch": Patch(Planted(length=12, data=Tokens(Fable(stories=40), Byte())), "abcdab", "abxdab"),
     "progress-report": ProgressReport(
         train=Train(
             data=Tokens(Fable(stories=40), Byte()),

@@ -138,11 +138,14 @@ def _parts(sequences: Repeats, batch: int) -> Iterator[tuple[Tensor, Tensor, Ten
 
 
 def _scores_of(model: Transformer, tokens: Tensor, period: Tensor, other: Tensor) -> tuple[np.ndarray, ...]:
-    there = look(model, tokens.to(next(model.parameters()).device), ["L*.attn.pattern", "logits"])
+    sites = ["L*.attn.pattern", "logits"] if model.spec.layers else "logits"
+    there = look(model, tokens.to(next(model.parameters()).device), sites)
     seen = {site: value.cpu() for site, value in there.items()}  # sums are in float64, which MPS has not
     logits = next(value for site, value in seen.items() if site == "logits")
-    patterns = torch.stack([value for site, value in seen.items() if site != "logits"], 1)  # [B, L, H, T, T]
     length = tokens.shape[1]
+    none = logits.new_zeros(len(tokens), 0, model.spec.heads, length, length)
+    each = [value for site, value in seen.items() if site != "logits"]
+    patterns = torch.stack(each, 1) if each else none  # [B, L, H, T, T]
     query = torch.arange(length)
     later = (query >= period[:, None]).double()  # [B, T]: the present token has been seen a period ago
     second = later * (query < 2 * period[:, None])  # and no earlier

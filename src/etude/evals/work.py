@@ -46,6 +46,7 @@ def baselines(recipe: Baselines, inputs: Mapping[Recipe, Run], run: Draft) -> di
 def heads(recipe: Heads, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
     """Score every head, and the loss where the answer has been seen against where it cannot be known."""
     model, tokenizer = load(inputs[recipe.of])
+    model = model.float()  # scores of a model in bf16 are those that it would have in fp32
     among = tokens_in(TextData.open(inputs[recipe.of.text])) if recipe.drawn == "text" else tokenizer.vocabulary
     sequences = repeats(recipe.sequences, recipe.of.context, among, stream(recipe.seed, "repeats"))
     scores = head_scores(model, sequences)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,10 +25,14 @@ from etude.interp.expansion import expand
 from etude.interp.plain import plain
 from etude.interp.recipes import HeadAblation, HeadCircuits, Paths
 from etude.interp.subject import Subject, subject
+from etude.models.decoder_model import DecoderModel
 from etude.text.batches import IGNORE
 from etude.text.data import TextData
 
 Head = tuple[int, int]
+
+SCORES = 1 << 25
+"""Scores of tokens that are held at once: 134 MB in fp32, and their logarithms in fp64 three times as much."""
 
 
 def circuits(recipe: HeadCircuits, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
@@ -39,6 +44,8 @@ def circuits(recipe: HeadCircuits, inputs: Mapping[Recipe, Run], run: Draft) -> 
         notices.append("norms after each addition cannot be folded: the circuits are those of the weights as they are")
     else:
         model = plain(model)
+    if model.spec.positions == "rotary":
+        notices.append("positions are rotary: QK circuits are those of a query and a key at one place")
     spec = model.spec
     heads = []
     for layer in range(spec.layers):
@@ -47,8 +54,8 @@ def circuits(recipe: HeadCircuits, inputs: Mapping[Recipe, Run], run: Draft) -> 
             heads.append(
                 {
                     "head": f"L{layer}H{head}",
-                    "copying": float(copying_score(ov)),
-                    "matching": float(copying_score(qk)),
+                    "copying": _score(ov),
+                    "matching": _score(qk),
                     "ov_norm": float(ov_circuit(model, layer, head).norm()),
                     "qk_norm": float(qk_circuit(model, layer, head).norm()),
                     "ov": _pairs(on, ov, recipe.pairs),
@@ -56,7 +63,8 @@ def circuits(recipe: HeadCircuits, inputs: Mapping[Recipe, Run], run: Draft) -> 
                 }
             )
             run.progress(len(heads), spec.layers * spec.heads, unit="heads")
-    found = {kind: composition(model, kind, recipe.draws, recipe.seed) for kind in "QKV"}
+    kinds = "QKV" if spec.layers > 1 else ""  # with one layer no head reads what another wrote
+    found = {kind: composition(model, kind, recipe.draws, recipe.seed) for kind in kinds}
     arrays: dict[str, np.ndarray] = {}
     for kind, scores in found.items():
         arrays |= {f"{kind}.{name}": getattr(scores, name) for name in ("raw", "excess", "projected")}
@@ -70,6 +78,12 @@ def circuits(recipe: HeadCircuits, inputs: Mapping[Recipe, Run], run: Draft) -> 
         "baseline": {kind: scores.baseline for kind, scores in found.items()},
         "notices": notices,
     }
+
+
+def _score(circuit: Factored) -> float | None:
+    """Return a circuit's copying score, or None where the circuit is 0 and has none."""
+    score = float(copying_score(circuit))
+    return None if math.isnan(score) else score
 
 
 def _pairs(on: Subject, circuit: Factored, count: int) -> list[dict[str, Any]]:
@@ -129,27 +143,47 @@ def ablation(recipe: HeadAblation, inputs: Mapping[Recipe, Run], run: Draft) -> 
     model = on.decoder
     among = tokens_in(TextData.open(inputs[recipe.of.text])) if recipe.drawn == "text" else on.tokenizer.vocabulary
     made = repeats(recipe.sequences, recipe.of.context, among, stream(recipe.seed, "repeats"))
-    tokens = torch.from_numpy(made.tokens)
-    metric = RepeatedLoss(made)
-    alone = ablate_heads(model, tokens, metric, recipe.how, seed=stream(recipe.seed, "ablation"))
-    base = alone.base.double().numpy()
     spec = model.spec
+    chosen = list(dict.fromkeys(_head(name, spec.layers, spec.heads) for name in recipe.group))
+    groups = {"group": chosen, "placebo": _placebo(chosen, spec.layers, spec.heads, recipe.seed)}
+    parts = _parted(made, on.model.vocabulary)
+    found = [_alone(model, part, recipe, run, done, len(parts)) for done, part in enumerate(parts)]
+    base, values = np.concatenate([b for b, _ in found]), np.concatenate([v for _, v in found], -1)
     heads = [
-        {"head": f"L{layer}H{head}", "increase": mean(alone.values[layer, head].double().numpy() - base).to_json()}
+        {"head": f"L{layer}H{head}", "increase": mean(values[layer, head] - base).to_json()}
         for layer in range(spec.layers)
         for head in range(spec.heads)
     ]
-    chosen = [_head(name, spec.layers, spec.heads) for name in recipe.group]
     result: dict[str, Any] = {"loss": mean(base).to_json(), "heads": heads, "notices": list(on.notices)}
-    if chosen:
-        others = _placebo(chosen, spec.layers, spec.heads, recipe.seed)
-        for name, those in (("group", chosen), ("placebo", others)):
-            if those:
-                result[name] = {
-                    "heads": [f"L{layer}H{head}" for layer, head in those],
-                    **_without(model, tokens, metric, those, recipe, base),
-                }
+    for name, those in groups.items():
+        if those:
+            loss = np.concatenate([_without(model, part, those, recipe) for part in parts])
+            named = [f"L{layer}H{head}" for layer, head in those]
+            result[name] = {"heads": named, "loss": mean(loss).to_json(), "increase": mean(loss - base).to_json()}
     return result
+
+
+def _parted(sequences: Repeats, vocabulary: int) -> list[Repeats]:
+    """Return sequences in parts whose scores are held at once, of two or more each, so that one can stand in for
+    another."""
+    many = max(2, SCORES // (sequences.tokens.shape[1] * vocabulary))
+    rows = np.array_split(np.arange(len(sequences.tokens)), max(1, len(sequences.tokens) // many))
+    return [Repeats(sequences.tokens[part], sequences.period[part]) for part in rows]
+
+
+def _alone(
+    model: DecoderModel, part: Repeats, recipe: HeadAblation, run: Draft, done: int, parts: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the loss of each text [N], and that without each head [L H N]."""
+    found = ablate_heads(
+        model,
+        torch.from_numpy(part.tokens),
+        RepeatedLoss(part),
+        recipe.how,
+        seed=stream(recipe.seed, "ablation"),
+        progress=lambda layer, layers: run.progress(done * layers + layer, parts * layers, unit="layers"),
+    )
+    return found.base.double().numpy(), found.values.double().numpy()
 
 
 class RepeatedLoss:
@@ -167,19 +201,17 @@ class RepeatedLoss:
 
 
 @torch.no_grad()
-def _without(
-    model: Any, tokens: Tensor, metric: RepeatedLoss, heads: list[Head], recipe: HeadAblation, base: np.ndarray
-) -> dict[str, Any]:
-    edits = ablated(model, heads, recipe.how, tokens, seed=stream(recipe.seed, "ablation"))
-    with model.tapped(edits):
-        loss = metric(model(tokens)).numpy()
-    return {"loss": mean(loss).to_json(), "increase": mean(loss - base).to_json()}
+def _without(model: DecoderModel, part: Repeats, heads: list[Head], recipe: HeadAblation) -> np.ndarray:
+    """Return the loss of each text without several heads at once, [N]."""
+    tokens = torch.from_numpy(part.tokens)
+    with model.tapped(ablated(model, heads, recipe.how, tokens, seed=stream(recipe.seed, "ablation"))):
+        return RepeatedLoss(part)(model(tokens)).double().numpy()
 
 
 def _head(name: str, layers: int, heads: int) -> Head:
     layer, _, head = name.removeprefix("L").partition("H")
     if not (name.startswith("L") and layer.isdigit() and head.isdigit() and int(layer) < layers and int(head) < heads):
-        raise UsageError(f"{name!r} is no head of {layers} layers of {heads}: write as in L0H1")
+        raise UsageError(f"{name!r} is no head of {layers} layers of {heads} heads: write as in L0H1")
     return int(layer), int(head)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -112,6 +113,7 @@ def _share(part: Float[Tensor, "N M"], whole: Float[Tensor, "N _"]) -> Float[Ten
     return (part / whole).masked_fill(whole == 0, 0.0)
 
 
+@cache  # the three kinds are measured by the same random heads, which at a wide head take longer than the rest
 def _chance(D: int, K: int, draws: int, seed: int) -> tuple[float, float]:
     """Return the mean scores of heads whose factors are drawn from a normal distribution."""
     generator = torch.Generator().manual_seed(seed)

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.evals.loss import chosen_windows
@@ -71,7 +72,7 @@ def lens_table(recipe: Lens, inputs: Mapping[Recipe, Run], run: Draft) -> dict[s
         "tokens": on.pieces(ids),
         "ids": ids,
         "rows": [f"before L{layer}" for layer in range(layers)] + ["the model"],
-        "pieces": {str(i): on.tokenizer.piece(i) for i in np.unique(arrays["tokens"]).tolist()},
+        "pieces": {str(i): on.piece(i) for i in np.unique(arrays["tokens"]).tolist()},
         "vocabulary": on.model.vocabulary,
         "loss": _mean(-table.log_probability[:, 0]),
         "entropy": _mean(table.entropy[:, 0]),
@@ -94,6 +95,8 @@ def attributed(recipe: Attribute, inputs: Mapping[Recipe, Run], run: Draft) -> d
     at = on.place(recipe.position, len(ids))
     token = on.token(recipe.token) if recipe.token else _likeliest(on, text, at)
     versus = on.token(recipe.versus) if recipe.versus else None
+    if token == versus:
+        raise UsageError(f"the logit of {on.piece(token)!r} over itself is 0: name another token to compare it with")
     found = attribute(on.model, text, token=token, position=at, versus="mean" if versus is None else versus)
     moved = integrated_gradients(
         on.model, text[:, : at + 1], LogitDifference(token, "mean" if versus is None else versus)
@@ -113,9 +116,9 @@ def attributed(recipe: Attribute, inputs: Mapping[Recipe, Run], run: Draft) -> d
         "tokens": on.pieces(ids),
         "ids": ids,
         "position": at,
-        "token": on.tokenizer.piece(token),
-        "versus": None if versus is None else on.tokenizer.piece(versus),
-        "next": on.tokenizer.piece(ids[at + 1]) if at + 1 < len(ids) else None,
+        "token": on.piece(token),
+        "versus": None if versus is None else on.piece(versus),
+        "next": on.piece(ids[at + 1]) if at + 1 < len(ids) else None,
         "logit": float(found.logit),
         "total": float(found.total()),
         "parts": _parts(found),

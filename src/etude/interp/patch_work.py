@@ -18,6 +18,7 @@ from etude.interp.patching import PatchMap as Map
 from etude.interp.patching import patch_map
 from etude.interp.path_patching import Node, path_map
 from etude.interp.recipes import PatchMap, PathPatches
+from etude.interp.resumed import stream_site
 from etude.interp.subject import Subject, subject
 from etude.models.decoder_model import DecoderModel
 
@@ -42,8 +43,9 @@ def prompts_of(on: Subject, recipe: PatchMap | PathPatches) -> Prompts:
     """Return a recipe's prompts as tokens.
 
     Raises:
-        UsageError: they have not as many tokens, or the answers are the same.
+        UsageError: the model is no decoder, the prompts have not as many tokens, or the answers are the same.
     """
+    model = on.decoder
     clean, corrupted = on.tokens(recipe.clean, "clean prompt"), on.tokens(recipe.corrupted, "corrupted prompt")
     if len(clean) != len(corrupted):
         cut = [" ".join(map(repr, on.pieces(ids))) for ids in (clean, corrupted)]
@@ -52,12 +54,12 @@ def prompts_of(on: Subject, recipe: PatchMap | PathPatches) -> Prompts:
             f" ({cut[0]} / {cut[1]})"
         )
     texts = torch.tensor([clean]), torch.tensor([corrupted])
-    likeliest = [_likeliest(on.decoder, text) for text in texts]
+    likeliest = [_likeliest(model, text) for text in texts]
     right = on.token(recipe.right) if recipe.right else likeliest[0]
     wrong = on.token(recipe.wrong) if recipe.wrong else likeliest[1]
     if right == wrong:
         raise UsageError(
-            f"both prompts are answered with {on.tokenizer.piece(right)!r}, so nothing tells the runs apart: choose"
+            f"both prompts are answered with {on.piece(right)!r}, so nothing tells the runs apart: choose"
             " prompts that the model answers differently, or name --right and --wrong"
         )
     return Prompts(*texts, right, wrong)
@@ -93,7 +95,7 @@ def mapped(recipe: PatchMap, inputs: Mapping[Recipe, Run], run: Draft) -> dict[s
 def _estimate(model: DecoderModel, prompts: Prompts, metric: LogitDifference, recipe: PatchMap, exact: Map) -> Tensor:
     """Return what a gradient foretells of the same map, as shares of the same way."""
     sites = {
-        "resid": ["L*.resid.pre", f"L{model.spec.layers - 1}.resid.post"],
+        "resid": [stream_site(model.spec.layers, layer) for layer in range(model.spec.layers + 1)],
         "attn": ["L*.attn.out"],
         "mlp": ["L*.mlp.out"],
         "head": ["L*.attn.z"],
@@ -119,7 +121,7 @@ def paths(recipe: PathPatches, inputs: Mapping[Recipe, Run], run: Draft) -> dict
         prompts.clean,
         prompts.corrupted,
         LogitDifference(prompts.right, prompts.wrong),
-        [receiver(recipe.receiver)],
+        [receiver(recipe.receiver, on.decoder)],
         noising=recipe.noising,
         progress=lambda done, total: run.progress(done, total, unit="layers"),
     )
@@ -127,18 +129,22 @@ def paths(recipe: PathPatches, inputs: Mapping[Recipe, Run], run: Draft) -> dict
     return {**_of_prompts(on, prompts, found), "axes": {name: list(labels) for name, labels in found.axes.items()}}
 
 
-def receiver(name: str) -> Node:
-    """Return the reader that is meant by `L1H0.k`, or `logits`.
+def receiver(name: str, model: DecoderModel) -> Node:
+    """Return the reader that is meant by `L1H0.k`, or `logits`; of a head that shares its keys and values, the group.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is neither, or the model has no such head.
     """
     if name == "logits":
         return Node("logits")
     parts = re.fullmatch(r"L(\d+)H(\d+)\.([qkv])", name)
     if parts is None:
         raise UsageError(f"receiver {name!r} is none: write q, k or v of a head as in L1H0.k, or logits")
-    return Node(f"L{parts[1]}.attn.{parts[3]}", int(parts[2]))
+    head, heads = int(parts[2]), model.spec.heads
+    if head >= heads:
+        raise UsageError(f"receiver {name!r} is none: the model has {heads} heads in a layer, counted from 0")
+    groups = model.spec.kv_heads or heads
+    return Node(f"L{parts[1]}.attn.{parts[3]}", head if parts[3] == "q" else head * groups // heads)
 
 
 def _of_prompts(on: Subject, prompts: Prompts, found: Map) -> dict[str, Any]:
@@ -147,8 +153,8 @@ def _of_prompts(on: Subject, prompts: Prompts, found: Map) -> dict[str, Any]:
         "clean": on.pieces(clean),
         "corrupted": on.pieces(corrupted),
         "changed": [place for place, (a, b) in enumerate(zip(clean, corrupted, strict=True)) if a != b],
-        "right": on.tokenizer.piece(prompts.right),
-        "wrong": on.tokenizer.piece(prompts.wrong),
+        "right": on.piece(prompts.right),
+        "wrong": on.piece(prompts.wrong),
         "clean_difference": float(found.clean.mean()),
         "corrupted_difference": float(found.corrupted.mean()),
         "notices": list(on.notices),

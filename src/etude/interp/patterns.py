@@ -18,6 +18,8 @@ from etude.nn.look import look
 @torch.no_grad()
 def attention_patterns(model: Transformer, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B L H T S"]:
     """Return what every head attends to: row t of a pattern sums to 1 over the positions s that t may see."""
+    if not model.spec.layers:
+        return torch.zeros(len(tokens), 0, model.spec.heads, *2 * tokens.shape[1:])
     return torch.stack(list(look(model, tokens, "L*.attn.pattern").values()), 1)
 
 

@@ -10,19 +10,34 @@ from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.evals.recipes import Drawn
-from etude.evals.sites import require_site
+from etude.evals.sites import require_activations
 from etude.models.recipes import ModelRecipe
 
 SAMPLE = "The cat sat on the mat. The cat sat on the mat."
 
 
 def check_text(text: str, flag: str = "text") -> None:
-    """Raise UsageError where a text is empty, or is what a shell hands over for a byte that it cannot read."""
+    """Raise UsageError where a text is empty, or is not UTF-8."""
     if not text.strip():
         raise UsageError(f'the {flag} is empty; give one with --{flag} "…"')
+    check_utf8(text, flag)
+
+
+def check_utf8(text: str, flag: str) -> None:
+    """Raise UsageError where a text holds what a shell hands over for a byte that it cannot read."""
     wrong = next((c for c in text if "\ud800" <= c <= "\udfff"), None)
     if wrong is not None:
         raise UsageError(f"the {flag} has {wrong!r}, which is not UTF-8; give --{flag} in UTF-8")
+
+
+def check_prompts(recipe: PatchMap | PathPatches) -> None:
+    """Raise UsageError where two prompts and their answers leave nothing to patch."""
+    for flag in ("clean", "corrupted"):
+        check_text(getattr(recipe, flag), flag)
+    for flag in ("right", "wrong"):
+        check_utf8(getattr(recipe, flag), flag)
+    if recipe.clean == recipe.corrupted:
+        raise UsageError("clean and corrupted are the same text: change what matters in one of them")
 
 
 @dataclass(frozen=True)
@@ -131,6 +146,8 @@ class Attribute(Recipe, kind="attribute", does="etude.interp.lens_work:attribute
 
     def check(self) -> None:
         check_text(self.text)
+        check_utf8(self.token, "token")
+        check_utf8(self.versus, "versus")
         if self.neurons < 0:
             raise UsageError(f"neurons = {self.neurons}: give 0 or more")
 
@@ -164,10 +181,7 @@ class PatchMap(Recipe, kind="patch-map", does="etude.interp.patch_work:mapped"):
     estimated: bool = False
 
     def check(self) -> None:
-        check_text(self.clean, "clean")
-        check_text(self.corrupted, "corrupted")
-        if self.clean == self.corrupted:
-            raise UsageError("clean and corrupted are the same text: change what matters in one of them")
+        check_prompts(self)
 
 
 @dataclass(frozen=True)
@@ -178,7 +192,8 @@ class PathPatches(Recipe, kind="path-patches", does="etude.interp.patch_work:pat
         of: the model.
         clean: a prompt that the model answers rightly.
         corrupted: the same with what matters changed: as many tokens.
-        receiver: what reads: `q`, `k` or `v` of a head as in `L1H0.k`, or `logits`.
+        receiver: what reads: `q`, `k` or `v` of a head as in `L1H0.k`, or `logits`. Heads that share their keys and
+            values read the change together.
         right: the token that answers the clean prompt; nothing is the likeliest there.
         wrong: the token that answers the corrupted one; nothing is the likeliest there.
         noising: put corrupted activations into the clean run, instead of clean ones into the corrupted run.
@@ -193,8 +208,7 @@ class PathPatches(Recipe, kind="path-patches", does="etude.interp.patch_work:pat
     noising: bool = False
 
     def check(self) -> None:
-        check_text(self.clean, "clean")
-        check_text(self.corrupted, "corrupted")
+        check_prompts(self)
 
 
 @dataclass(frozen=True)
@@ -249,7 +263,8 @@ class HeadAblation(Recipe, kind="head-ablation", does="etude.interp.circuit_work
 
     Attributes:
         of: the model.
-        how: what stands in for the head: zeros, its mean over texts and positions, or what it did on another text.
+        how: what stands in for the head: zeros, its mean over texts and positions, or what it did on another text. A
+            large model reads some texts at a time, and both are then of these.
         group: heads that are taken out at once, as in `L1H0`; beside them as many others, as a placebo.
         sequences: how many random sequences.
         drawn: tokens that they are made of, as for `heads`.
@@ -308,6 +323,8 @@ class Steer(Recipe, kind="steer", does="etude.interp.steer_work:steered"):
                 raise UsageError(f'no {flag}: give one or more texts with --{flag} "…"')
             for one in getattr(self, flag):
                 check_text(one, flag)
-        require_site(self.of, self.site)
+        check_utf8(self.right, "right")
+        check_utf8(self.wrong, "wrong")
+        require_activations(self.of, self.site)
         if self.placebos < 1 or not self.strengths:
             raise UsageError(f"placebos = {self.placebos}, strengths = {self.strengths}: give at least one of each")

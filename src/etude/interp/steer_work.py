@@ -12,7 +12,6 @@ from torch import Tensor
 from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
-from etude.core.site import match
 from etude.interp.directions import difference_of_means
 from etude.interp.metrics import LogitDifference
 from etude.interp.recipes import Steer
@@ -55,10 +54,15 @@ def steered(recipe: Steer, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str
 
 
 def _at_the_end(on: Subject, site: str, prompts: Sequence[str]) -> Float[Tensor, "N D"]:
-    """Return a site's vector at the last position of each prompt."""
-    chosen = match(site, on.model.sites())
-    if len(chosen) != 1:
-        raise UsageError(f"{site!r} names {len(chosen)} sites: steer at one, as L1.resid.pre")
+    """Return a site's vector at the last position of each prompt.
+
+    Raises:
+        UsageError: it is several sites, or one that holds no vector at each position.
+    """
+    sites = on.model.sites(site)
+    axes = [" ".join(axis.name for axis in shape) for shape in sites.values()]
+    if len(sites) != 1 or not axes[0].startswith("B T ") or axes[0].count(" ") != 2:
+        raise UsageError(f"{site!r} is {', '.join(axes[:3])}: steer at one activation B T D, as L1.resid.pre")
     rows = [look(on.model, torch.tensor([on.tokens(prompt, "prompt")]), site, positions=-1) for prompt in prompts]
     return torch.stack([next(iter(seen.values()))[0, 0] for seen in rows])
 

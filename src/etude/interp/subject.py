@@ -67,7 +67,11 @@ class Subject(NamedTuple):
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return tokens in printable form."""
-        return [self.tokenizer.piece(i) for i in ids]
+        return [self.piece(i) for i in ids]
+
+    def piece(self, token: int) -> str:
+        """Return a token in printable form; a row of a padded embedding, which is no token, by its number."""
+        return self.tokenizer.piece(token) if token < self.tokenizer.vocabulary else f"[{token}]"
 
     def token(self, text: str) -> int:
         """Return the one token that is written so, or that a word is: some tokenizers put a space before a text.

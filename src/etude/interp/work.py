@@ -13,9 +13,9 @@ from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.interp.patterns import attention_patterns, patterns_of_two
 from etude.interp.recipes import Patterns
+from etude.interp.subject import subject
 from etude.models.encoder_decoder_model import EncoderDecoderModel
 from etude.models.encoder_model import EncoderModel
-from etude.models.load import load
 from etude.text.framing import Frame
 from etude.text.tokenizers.live import Tokenizer
 
@@ -25,9 +25,9 @@ def patterns(recipe: Patterns, inputs: Mapping[Recipe, Run], run: Draft) -> dict
 
     What does not fit into the model's context is left out, and `cut` says how many tokens that were.
     """
-    model, tokenizer = load(inputs[recipe.of])
+    model, tokenizer, notices = subject(inputs[recipe.of])
     if isinstance(model, EncoderDecoderModel):
-        return _of_two(model, tokenizer, recipe, run)
+        return {**_of_two(model, tokenizer, recipe, run), "notices": list(notices)}
     if recipe.source:
         raise UsageError(f"an {model.spec.name} reads one text: leave --source out, or name an encoder-decoder")
     every = tokenizer.encode(recipe.text)
@@ -41,7 +41,14 @@ def patterns(recipe: Patterns, inputs: Mapping[Recipe, Run], run: Draft) -> dict
     read = attention_patterns(model, torch.tensor([ids]))[0]
     run.save("patterns.safetensors", {"patterns": read.numpy().astype(np.float32)})
     layers, heads = read.shape[:2]
-    return {"tokens": _pieces(tokenizer, ids), "ids": ids, "cut": cut, "layers": layers, "heads": heads}
+    return {
+        "tokens": _pieces(tokenizer, ids),
+        "ids": ids,
+        "cut": cut,
+        "layers": layers,
+        "heads": heads,
+        "notices": list(notices),
+    }
 
 
 def _of_two(model: EncoderDecoderModel, tokenizer: Tokenizer, recipe: Patterns, run: Draft) -> dict[str, Any]:

@@ -44,6 +44,12 @@ class ModelRecipe(Recipe):
         return None
 
 
+def shape_in(done: Mapping[Recipe, Run], model: ModelRecipe) -> Architecture | None:
+    """Return a model's architecture, from the run of one brought in where it is done: its files may be gone by then."""
+    run = done.get(model) if isinstance(model, Imported) else None
+    return model.shape if run is None else Architecture.from_json(run.result["architecture"])
+
+
 def _own_tokens() -> Tokens:
     return Tokens(tokenizer=File())
 

@@ -10,9 +10,10 @@ from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.evals.recipes import Drawn, Heads
+from etude.evals.sites import shape_of
 from etude.interp.recipes import HeadAblation, HeadCircuits, Paths
 from etude.models.architectures.decoder import Decoder
-from etude.models.recipes import ModelRecipe
+from etude.models.recipes import ModelRecipe, shape_in
 from etude.report.blocks import Report
 from etude.studies.base import Study
 
@@ -30,7 +31,8 @@ class Circuits(Study):
         sequences: random sequences on which heads are scored and taken out.
         drawn: tokens that these are made of, as for `heads`.
         how: what stands in for a head that is taken out.
-        windows: held-out windows on which the paths of an attention-only model are counted; 0 leaves them out.
+        windows: held-out windows on which the paths of an attention-only model are counted; 0 leaves them out, and so
+            does a model that has too many.
         seed: of sequences and random heads.
     """
 
@@ -43,14 +45,20 @@ class Circuits(Study):
     seed: int = 0
 
     def check(self) -> None:
-        if self.windows < 0:
-            raise UsageError(f"windows = {self.windows}: give 0 for no paths, or a number")
-        shape = self.of.shape
+        if self.windows < 0 or self.sequences < 2:
+            raise UsageError(
+                f"windows = {self.windows}, sequences = {self.sequences}: give 0 windows for no paths, or a number, and"
+                " 2 sequences or more"
+            )
+        shape = shape_of(self.of)
         if shape is not None and not isinstance(shape, Decoder):
             raise UsageError(f"circuits are read off decoders, and the model is an {shape.name}")
+        if shape is not None and not shape.layers:
+            raise UsageError("layers = 0: a model without heads has no circuits; choose one with a layer or more")
 
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
-        return tuple(r for r in (self.of, self.circuits, self.heads, self.ablation, self.paths) if r is not None)
+        wanted: tuple[Recipe, ...] = (self.of, self.circuits, self.heads, self.ablation)
+        return (*wanted, self.paths) if self.counts_paths(done) else wanted
 
     @property
     def circuits(self) -> HeadCircuits:
@@ -68,11 +76,20 @@ class Circuits(Study):
         return HeadAblation(self.of, self.how, sequences=self.sequences, drawn=self.drawn, seed=self.seed)
 
     @property
-    def paths(self) -> Paths | None:
-        """What each path adds, where the model is attention-only."""
-        shape = self.of.shape
-        attention_only = shape is not None and shape.attention_only and shape.norm_at == "pre"
-        return Paths(self.of, self.windows) if attention_only and self.windows else None
+    def paths(self) -> Paths:
+        """What each path adds."""
+        return Paths(self.of, self.windows)
+
+    def counts_paths(self, done: Mapping[Recipe, Run]) -> bool:
+        """Return whether paths are counted: the model is a sum over them, and they are not too many."""
+        return bool(self.windows and 0 < self.path_count(done) <= self.paths.most)
+
+    def path_count(self, done: Mapping[Recipe, Run]) -> int:
+        """Return how many paths the model is a sum over; 0 where it is none."""
+        shape = shape_in(done, self.of)
+        if shape is None or not shape.attention_only or shape.norm_at == "post":
+            return 0
+        return (1 + shape.heads) ** shape.layers
 
     def answer(self, done: Mapping[Recipe, Run]) -> dict[str, Any]:
         from etude.studies.sections.circuits_page import numbers

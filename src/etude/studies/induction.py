@@ -77,11 +77,13 @@ class Induction(Study):
                 f"layers = {self.model.layers}, feedforward = {self.model.feedforward}: the study compares an"
                 " attention-only model of 2 layers or more with one of 1; set --model.feedforward 0"
             )
-        if self.checkpoints < 2 or self.seeds < 1 or self.steps % self.checkpoints:
+        if self.checkpoints < 2 or self.seeds < 1 or self.steps < 1 or self.steps % self.checkpoints:
             raise UsageError(
                 f"steps = {self.steps}, checkpoints = {self.checkpoints}, seeds = {self.seeds}: give 2 or more"
                 " checkpoints that divide the steps, and 1 seed or more"
             )
+        if self.sequences < 2:
+            raise UsageError(f"sequences = {self.sequences} is too small: it is 2 or more")
 
     def settle(self) -> Study:
         return replace(self, precision=self.train(self.model.layers, 0).precision)

@@ -12,7 +12,7 @@ from etude.core.run import Run
 from etude.evals.recipes import Drawn, Heads
 from etude.interp.recipes import SAMPLE, Attribute, Lens, Patterns, check_text
 from etude.models.architectures.decoder import Decoder
-from etude.models.recipes import ModelRecipe
+from etude.models.recipes import ModelRecipe, shape_in
 from etude.report.blocks import Report
 from etude.studies.base import Study
 
@@ -22,7 +22,8 @@ class Look(Study):
     """What does a model do with a text: where do its heads look, what would each layer predict, and what wrote the
     prediction?
 
-    Of an encoder or an encoder-decoder the attention alone is shown.
+    Of an encoder or an encoder-decoder the attention alone is shown. The logits of a post-norm model are no sum of what
+    its parts wrote, and are not taken apart.
 
     Attributes:
         of: the model.
@@ -54,14 +55,18 @@ class Look(Study):
             raise UsageError(f"sequences = {self.sequences}: give 0 for no scores, or a number")
 
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
-        if not self.reads_on:
-            return (self.of, self.patterns)
-        return tuple(r for r in (self.of, self.patterns, self.lens, self.attribution, self.heads) if r is not None)
+        return (self.of, *self.asked(done).values())
 
-    @property
-    def reads_on(self) -> bool:
-        """Whether the model is a decoder, of which there is more to show than attention."""
-        return isinstance(self.of.shape, Decoder | None)
+    def asked(self, done: Mapping[Recipe, Run]) -> dict[str, Recipe]:
+        """Return what is asked of a model of this shape, by name."""
+        shape = shape_in(done, self.of)
+        wanted: dict[str, Recipe] = {"patterns": self.patterns}
+        if shape is not None and not isinstance(shape, Decoder):
+            return wanted
+        wanted["lens"] = self.lens
+        if shape is None or shape.norm_at == "pre":
+            wanted["attribution"] = self.attribution
+        return wanted | ({"heads": self.heads} if self.sequences else {})
 
     @property
     def patterns(self) -> Patterns:
@@ -79,9 +84,9 @@ class Look(Study):
         return Attribute(self.of, self.text, self.position, self.token, self.versus)
 
     @property
-    def heads(self) -> Heads | None:
-        """What the heads do on random repeated tokens, where that is asked for."""
-        return Heads(self.of, self.sequences, self.drawn) if self.sequences else None
+    def heads(self) -> Heads:
+        """What the heads do on random repeated tokens."""
+        return Heads(self.of, self.sequences, self.drawn)
 
     def answer(self, done: Mapping[Recipe, Run]) -> dict[str, Any]:
         from etude.studies.sections.look_page import numbers

@@ -9,9 +9,10 @@ from typing import Any
 from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Run
+from etude.evals.sites import shape_of
 from etude.interp.recipes import PatchKind, PatchMap, PathPatches
 from etude.models.architectures.decoder import Decoder
-from etude.models.recipes import ModelRecipe
+from etude.models.recipes import ModelRecipe, shape_in
 from etude.report.blocks import Report
 from etude.studies.base import Study
 
@@ -26,7 +27,8 @@ class Patch(Study):
         corrupted: the same with what matters changed: as many tokens.
         right: the token that answers the clean prompt; nothing is the likeliest there.
         wrong: the token that answers the corrupted one; nothing is the likeliest there.
-        receivers: what reads, for path patching: `q`, `k` or `v` of a head as in `L1H0.k`, or `logits`.
+        receivers: what reads, for path patching: `q`, `k` or `v` of a head as in `L1H0.k`, or `logits`. Heads that
+            share their keys and values read together.
     """
 
     of: ModelRecipe
@@ -37,18 +39,22 @@ class Patch(Study):
     receivers: tuple[str, ...] = ("logits",)
 
     def check(self) -> None:
-        shape = self.of.shape
+        shape = shape_of(self.of)
         if shape is not None and not isinstance(shape, Decoder):
             raise UsageError(f"patching reads decoders, and the model is an {shape.name}")
+        if shape is not None and not shape.layers:
+            raise UsageError("layers = 0: a model without heads has none to patch; choose one with a layer or more")
+        if len(set(self.receivers)) < len(self.receivers):
+            raise UsageError(f"receivers = {', '.join(self.receivers)}: name each once")
         self.map("resid").check()
 
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
-        maps = [self.map(kind) for kind in self.kinds()]
+        maps = [self.map(kind) for kind in self.kinds(done)]
         return (self.of, *maps, self.needed, *(self.paths(name) for name in self.receivers))
 
-    def kinds(self) -> list[PatchKind]:
+    def kinds(self, done: Mapping[Recipe, Run]) -> list[PatchKind]:
         """Return what is exchanged: whatever the model has."""
-        shape = self.of.shape
+        shape = shape_in(done, self.of)
         without = shape is not None and shape.attention_only
         kinds: list[PatchKind] = ["resid", "attn", "mlp", "head"]
         return [kind for kind in kinds if kind != "mlp" or not without]

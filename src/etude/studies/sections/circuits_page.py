@@ -9,6 +9,7 @@ import numpy as np
 
 from etude.core.recipe import Recipe
 from etude.core.run import Run
+from etude.evals.statistics import Estimate
 from etude.report.blocks import (
     Block,
     Code,
@@ -24,13 +25,17 @@ from etude.report.blocks import (
 )
 from etude.report.charts import Axis, bars
 from etude.studies.sections.cards import cards, measured
-from etude.studies.sections.findings import plain, strongest
+from etude.studies.sections.findings import changed, plain, strongest
+from etude.studies.sections.induction_numbers import stands_out
 from etude.studies.sections.look_page import head_scores, visible
 
 if TYPE_CHECKING:
     from etude.studies.circuits import Circuits
 
 READS = {"Q": "queries", "K": "keys", "V": "values"}
+
+OF_WEIGHTS = ("copying", "matching", "ov_norm", "qk_norm")
+"""What is read off each head's weights."""
 
 
 def numbers(study: Circuits, done: Mapping[Recipe, Run]) -> dict[str, Any]:
@@ -46,7 +51,7 @@ def numbers(study: Circuits, done: Mapping[Recipe, Run]) -> dict[str, Any]:
         "ablation": _of(done[study.ablation], "loss", "heads"),
         "findings": [{"text": plain(f.text), "strength": f.strength} for f in findings(study, done)],
     }
-    if study.paths:
+    if study.counts_paths(done):
         found["paths"] = _of(done[study.paths], "orders", "gains", "paths", "count")
     return found
 
@@ -62,8 +67,10 @@ def page(study: Circuits, done: Mapping[Recipe, Run]) -> Report:
     sections = [_behaviour(study, done), _weights(study, done)]
     if done[study.circuits].result["layers"] > 1:
         sections.append(_composition(study, done))
-    if study.paths:
+    if study.counts_paths(done):
         sections.append(_paths(done[study.paths]))
+    elif study.windows and study.path_count(done):
+        notices.add(f"The model is a sum over {study.path_count(done):,} paths, too many to be counted one by one")
     return Report(
         title="Circuits",
         question="Which heads copy, which read what others write, and which does the model need to go on with what it"
@@ -76,33 +83,41 @@ def page(study: Circuits, done: Mapping[Recipe, Run]) -> Report:
 
 def findings(study: Circuits, done: Mapping[Recipe, Run]) -> list[Finding]:
     """Return what was found, each with how firmly it stands."""
-    heads, circuits, ablation = done[study.heads], done[study.circuits], done[study.ablation]
-    if not heads.result["heads"]:
-        return [Finding(text("The model has no layers, and so no heads: it is a bigram model."), "clear")]
-    found = [_repeats(heads), _needed(ablation)]
-    copying = max(circuits.result["heads"], key=lambda head: head["copying"])
-    words = text(
-        f"{copying['head']} copies most by its weights: score ", Value(copying["copying"], run=circuits.id), "."
-    )
-    found.append(Finding(words, "clear" if copying["copying"] > 0.5 else "uncertain"))
-    for kind in ("K", "Q", "V"):
-        pairs = strongest_pairs(circuits, kind)
-        if pairs:
-            (first, second), excess, projected = pairs[0]
-            rest = [p for _, _, p in pairs[1:]]
-            words = text(
-                f"The {READS[kind]} of {second} read most of what {first} writes: ",
-                Value(projected, run=circuits.id),
-                " more of it than a random head could (composition over chance ",
-                Value(excess, run=circuits.id),
-                "); the median pair ",
-                Value(float(np.median(rest)) if rest else 0.0, run=circuits.id),
-                ".",
-            )
-            found.append(Finding(words, "clear" if projected > 0.2 else "uncertain"))
-    if study.paths:
-        found += _orders(done[study.paths])
-    return found
+    circuits = done[study.circuits]
+    found = [_repeats(done[study.heads]), _needed(done[study.ablation]), *_copies(circuits)]
+    found += [finding for kind in ("K", "Q", "V") for finding in _composed(circuits, kind)]
+    return [*found, *_orders(done[study.paths])] if study.counts_paths(done) else found
+
+
+def _copies(run: Run) -> list[Finding]:
+    """Say which head copies most by its weights, of those that write anything."""
+    known = [head for head in run.result["heads"] if head["copying"] is not None]
+    if not known:
+        return []
+    most = max(known, key=lambda head: head["copying"])
+    words = text(f"{most['head']} copies most by its weights: score ", Value(most["copying"], run=run.id), ".")
+    strength = "clear" if most["copying"] > 0.5 else "uncertain" if most["copying"] > 0 else "none"
+    return [Finding(words, strength)]
+
+
+def _composed(run: Run, kind: str) -> list[Finding]:
+    """Say which head reads what another writes, by the pair that does so most."""
+    pairs = strongest_pairs(run, kind)
+    if not pairs:
+        return []
+    (first, second), excess, projected = pairs[0]
+    words: list[Any] = [
+        f"Of all pairs, the {READS[kind]} of {second} can read the largest share of what {first} writes, beyond that of"
+        " a random head by ",
+        Value(projected, run=run.id),
+        " (composition over chance ",
+        Value(excess, run=run.id),
+        ")",
+    ]
+    if len(pairs) > 1:
+        words += ["; the median pair by ", Value(float(np.median([p for _, _, p in pairs])), run=run.id)]
+    strength = "clear" if projected > 0.2 else "uncertain" if projected > 0 else "none"
+    return [Finding(text(*words, "."), strength)]
 
 
 def _repeats(run: Run) -> Finding:
@@ -111,21 +126,24 @@ def _repeats(run: Run) -> Finding:
     head = strongest(result, "induction")
     off = head["off_period"]
     words = text(
-        "Where random tokens repeat, the loss falls by ",
-        measured(gain, run),
-        " nats per token; the strongest induction head is ",
-        f"{head['head']}, which gives ",
+        "Where random tokens repeat, the loss changes by ",
+        changed(gain, run.id, sign=-1),
+        f"; {head['head']} gives most attention to the token after the last occurrence, ",
         measured(head["induction"], run),
-        " of its attention to the token after the last occurrence",
-        *((", and ", measured(off, run), " to where that would be had the period been another.") if off else (".",)),
+        *((", and ", measured(off, run), " to where that would be had the period been another") if off else ()),
+        ", where even attention would give ",
+        Value(result["chance"], run=run.id),
+        ".",
     )
-    seen = head["induction"]["low"] > 2 * result["chance"] and not (off and head["induction"]["low"] <= off["high"])
-    return Finding(words, "clear" if seen and gain["low"] > 0 else "none")
+    seen = stands_out(head, "induction", result["chance"])
+    return Finding(words, "clear" if seen and Estimate.from_json(gain).above(0) else "none")
 
 
 def _needed(run: Run) -> Finding:
     head = max(run.result["heads"], key=lambda one: one["increase"]["mean"])
     rise = head["increase"]
+    if rise["mean"] <= 0:
+        return Finding(text("The loss on repeats rises without none of the heads."), "none")
     words = text(
         f"Without {head['head']} the loss on repeats rises most, by ",
         measured(rise, run),
@@ -133,13 +151,16 @@ def _needed(run: Run) -> Finding:
         measured(run.result["loss"], run),
         " nats per token.",
     )
-    return Finding(words, "clear" if rise["low"] > 0 else "none")
+    return Finding(words, "clear" if Estimate.from_json(rise).above(0) else "none")
 
 
 def _orders(run: Run) -> list[Finding]:
     found = []
     for order, gain in enumerate(run.result["gains"], 1):
         name = "Single heads" if order == 1 else f"Virtual heads of {order}"
+        if not gain["mean"]:
+            found.append(Finding(text(f"{name} leave the loss of the paths before them as it is."), "none"))
+            continue
         verb = "lower" if gain["mean"] > 0 else "raise"
         size = {**gain, "mean": abs(gain["mean"])}
         size |= (
@@ -154,7 +175,7 @@ def _orders(run: Run) -> list[Finding]:
 
 def strongest_pairs(run: Run, kind: str) -> list[tuple[tuple[str, str], float, float]]:
     """Return pairs of heads with composition over chance and projected, the most read first."""
-    if "circuits.safetensors" not in run.files:
+    if run.result["layers"] < 2:
         return []
     held = run.tensors("circuits.safetensors")
     projected, excess = held[f"{kind}.projected"], held[f"{kind}.excess"]
@@ -198,7 +219,7 @@ def _behaviour(study: Circuits, done: Mapping[Recipe, Run]) -> Section:
 def _weights(study: Circuits, done: Mapping[Recipe, Run]) -> Section:
     run = done[study.circuits]
     rows = tuple(
-        (one["head"], *(Value(one[key], run=run.id) for key in ("copying", "matching", "ov_norm", "qk_norm")))
+        (one["head"], *(None if one[key] is None else Value(one[key], run=run.id) for key in OF_WEIGHTS))
         for one in run.result["heads"]
     )
     columns = ("head", "copying (OV)", "matching (QK)", "size of OV", "size of QK")
@@ -207,8 +228,9 @@ def _weights(study: Circuits, done: Mapping[Recipe, Run]) -> Section:
             columns,
             rows,
             "Copying: the sum of the eigenvalues of the circuit from token to token over the sum of their sizes; 1"
-            " raises what it looks at, −1 lowers it. Matching: the same of QK; 1 looks for the token itself. Sizes are"
-            " Frobenius norms, norms' weights folded in.",
+            " raises what it looks at, −1 lowers it. Matching: the same of QK; 1 looks for the token itself. A circuit"
+            " that is 0 has neither. Sizes are Frobenius norms, with the weights of norms folded in where that can be"
+            " done.",
             highest=columns[1:3],
         )
     ]
@@ -240,7 +262,7 @@ def _composition(study: Circuits, done: Mapping[Recipe, Run]) -> Section:
         for measure, told in (
             (
                 "projected",
-                "the share of what the first head writes that the second can read, less that of random heads",
+                "the share of what the first head writes that the second can read, less that of a random head",
             ),
             ("excess", "composition of the whole circuits over that of random heads"),
         ):

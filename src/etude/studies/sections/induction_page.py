@@ -9,18 +9,26 @@ import numpy as np
 
 from etude.core.recipe import Recipe
 from etude.core.run import Run
-from etude.report.blocks import Block, Finding, Findings, Heatmap, Report, Section, Table, Value, text
+from etude.report.blocks import Block, Findings, Heatmap, Report, Section, Table, text
 from etude.report.charts import Axis, Rule, bars, lines
 from etude.studies.sections.cards import cards, measured
-from etude.studies.sections.circuits_page import strongest_pairs
 from etude.studies.sections.findings import plain, strongest
-from etude.studies.sections.induction_numbers import ENOUGH, SHORT, Rise, induction_heads, steepest
+from etude.studies.sections.induction_findings import findings
+from etude.studies.sections.induction_numbers import (
+    ENOUGH,
+    SHORT,
+    Row,
+    curve,
+    induction_heads,
+    losses,
+    named,
+    rise,
+    times_lower,
+)
 from etude.studies.sections.look_page import head_table
 
 if TYPE_CHECKING:
     from etude.studies.induction import Induction
-
-Row = dict[str, Any]
 
 
 def numbers(study: Induction, done: Mapping[Recipe, Run]) -> dict[str, Any]:
@@ -33,63 +41,13 @@ def numbers(study: Induction, done: Mapping[Recipe, Run]) -> dict[str, Any]:
         "rise": {name: None if found is None else found._asdict() for name, found in rises.items()},
         "induction_heads": induction_heads(two),
         "heads": two.result["heads"],
-        "loss": _losses(study, done),
+        "loss": losses(study, done),
         "times_lower": times_lower(study, done),
         "ablation": {
             key: ablation.result[key] for key in ("loss", "heads", "group", "placebo") if key in ablation.result
         },
         "findings": [{"text": plain(f.text), "strength": f.strength} for f in findings(study, done)],
     }
-
-
-def named(study: Induction, layers: int) -> str:
-    """Return what a model is called on the page."""
-    return "one layer" if layers == 1 else f"{'two' if layers == 2 else layers} layers"
-
-
-def curve(study: Induction, done: Mapping[Recipe, Run], layers: int) -> list[Row]:
-    """Return what each checkpoint of the first training scored."""
-    rows = []
-    for step in study.at_steps:
-        heads, context = (done[recipe] for recipe in study.of_checkpoint(study.train(layers, 0), step))
-        best = {kind: strongest(heads.result, kind)[kind] for kind in ("previous", "induction")}
-        rows.append(
-            {
-                "step": step,
-                "model": named(study, layers),
-                "repeated": heads.result["repeated_loss"],
-                "fresh": heads.result["fresh_loss"],
-                "gain": heads.result["gain"],
-                **best,
-                "in_context": context.result["score"],
-                "run": heads.id,
-                "context_run": context.id,
-            }
-        )
-    return rows
-
-
-def rise(study: Induction, done: Mapping[Recipe, Run], layers: int) -> Rise | None:
-    """Return the stretch of the training in which repeats became easy."""
-    rows = curve(study, done, layers)
-    return steepest([row["step"] for row in rows], [row["gain"]["mean"] for row in rows])
-
-
-def _losses(study: Induction, done: Mapping[Recipe, Run]) -> dict[str, list[dict[str, Any]]]:
-    """Return the loss on repeats of every training, by model."""
-    return {
-        named(study, layers): [
-            {"run": run.id, **run.result["repeated_loss"]}
-            for run in (done[study.heads(study.train(layers, n))] for n in range(study.seeds))
-        ]
-        for layers in study.depths
-    }
-
-
-def times_lower(study: Induction, done: Mapping[Recipe, Run]) -> float:
-    """Return the control's loss on repeats over the deeper model's, of the first trainings."""
-    deep, control = (rows[0]["mean"] for rows in _losses(study, done).values())
-    return control / deep
 
 
 def page(study: Induction, done: Mapping[Recipe, Run]) -> Report:
@@ -103,115 +61,6 @@ def page(study: Induction, done: Mapping[Recipe, Run]) -> Report:
         sections=(*sections, _method(study, done)),
         runs=cards(behind.values()),
     )
-
-
-def findings(study: Induction, done: Mapping[Recipe, Run]) -> list[Finding]:
-    """Return what was found, each with how firmly it stands."""
-    found = [_difference(study, done), *_phase(study, done), _formed(study, done)]
-    return [*found, *_lost(study, done), *_composed(study, done)]
-
-
-def _difference(study: Induction, done: Mapping[Recipe, Run]) -> Finding:
-    deep, control = (rows[0] for rows in _losses(study, done).values())
-    ratio = times_lower(study, done)
-    words = text(
-        f"Where the answer has been seen, {named(study, study.model.layers)} come to ",
-        measured(deep, deep["run"]),
-        " nats per token and one layer to ",
-        measured(control, control["run"]),
-        ": ",
-        Value(ratio, run=(deep["run"], control["run"]), digits=1),
-        " times as much.",
-    )
-    return Finding(words, "clear" if deep["high"] < control["low"] else "none")
-
-
-def _phase(study: Induction, done: Mapping[Recipe, Run]) -> list[Finding]:
-    found = []
-    for layers in study.depths:
-        name, rows, quick = named(study, layers), curve(study, done, layers), rise(study, done, layers)
-        last = rows[-1]
-        if quick is None:
-            found.append(Finding(text(f"With {name} repeats never become easier than fresh tokens."), "none"))
-            continue
-        before = next(row for row in rows if row["step"] == quick.start)
-        after = next(row for row in rows if row["step"] == quick.end)
-        words: list[Any] = [
-            f"With {name} ",
-            Value(round(100 * quick.gained), run=(before["run"], after["run"]), unit="%"),
-            " of what repeats gain over fresh tokens, ",
-            measured(last["gain"], last["run"]),
-            f" nats in the end, comes between steps {quick.start:,} and {quick.end:,}: ",
-            Value(round(100 * quick.share), run=(before["run"], after["run"]), unit="%"),
-            " of the training",
-        ]
-        if quick.sudden:
-            words += [
-                "; a phase change, and the strongest induction score goes from ",
-                measured(before["induction"], before["run"]),
-                " to ",
-                measured(after["induction"], after["run"]),
-                " in the same stretch.",
-            ]
-        else:
-            words += ["; no phase change."]
-        found.append(Finding(text(*words), "clear" if quick.sudden else "none"))
-    return found
-
-
-def _formed(study: Induction, done: Mapping[Recipe, Run]) -> Finding:
-    runs = [done[study.heads(study.train(study.model.layers, n))] for n in range(study.seeds)]
-    control = [done[study.heads(study.train(1, n))] for n in range(study.seeds)]
-    with_heads, without = (sum(bool(induction_heads(run)) for run in group) for group in (runs, control))
-    best = strongest(runs[0].result, "induction")
-    words = text(
-        "Induction heads formed in ",
-        Value(with_heads, run=tuple(run.id for run in runs)),
-        f" of {study.seeds} trainings with {named(study, study.model.layers)} and in ",
-        Value(without, run=tuple(run.id for run in control)),
-        f" of {study.seeds} with one; the strongest of the first training is {best['head']}, ",
-        measured(best["induction"], runs[0]),
-        ".",
-    )
-    return Finding(words, "clear" if with_heads == study.seeds and not without else "uncertain")
-
-
-def _lost(study: Induction, done: Mapping[Recipe, Run]) -> list[Finding]:
-    run = done[study.ablation(done)]
-    group, placebo = run.result.get("group"), run.result.get("placebo")
-    if not group:
-        return [Finding(text("No head does induction, so there is none to take out."), "none")]
-    words: list[Any] = [
-        f"Without {', '.join(group['heads'])} the loss on repeats rises from ",
-        measured(run.result["loss"], run),
-        " to ",
-        measured(group["loss"], run),
-        " nats per token",
-    ]
-    if placebo:
-        words += [f"; without {', '.join(placebo['heads'])}, as many others, to ", measured(placebo["loss"], run)]
-    apart = not placebo or group["increase"]["low"] > placebo["increase"]["high"]
-    return [Finding(text(*words, "."), "clear" if group["increase"]["low"] > 0 and apart else "uncertain")]
-
-
-def _composed(study: Induction, done: Mapping[Recipe, Run]) -> list[Finding]:
-    pairs = strongest_pairs(done[study.circuits], "K")
-    if not pairs:
-        return []
-    (first, second), _, projected = pairs[0]
-    heads = done[study.heads(study.train(study.model.layers, 0))]
-    score = {head["head"]: head for head in heads.result["heads"]}
-    words = text(
-        f"By the weights, the keys of {second} read most of what {first} writes (K-composition ",
-        Value(projected, run=done[study.circuits].id),
-        f" over random heads); {first} gives ",
-        measured(score[first]["previous"], heads),
-        f" of its attention to the token before, {second} ",
-        measured(score[second]["induction"], heads),
-        " to the token after the last occurrence.",
-    )
-    related = score[first]["previous"]["low"] > 2 * heads.result["chance"] and second in induction_heads(heads)
-    return [Finding(words, "clear" if related else "uncertain")]
 
 
 def _learning(study: Induction, done: Mapping[Recipe, Run]) -> Section:
@@ -355,7 +204,7 @@ def _where(study: Induction, done: Mapping[Recipe, Run]) -> Section:
             names[:-heads],
             names[heads:],
             f"{kind}-composition: the share of what the first head writes that the {what} of the second can read, less"
-            " that of random heads.",
+            " that of a random head.",
             "over chance",
             "writes",
             "reads",

@@ -28,6 +28,7 @@ from etude.report.blocks import (
 from etude.report.charts import Axis, bars
 from etude.studies.sections.cards import cards, measured
 from etude.studies.sections.findings import plain, strongest
+from etude.studies.sections.induction_numbers import stands_out
 
 if TYPE_CHECKING:
     from etude.studies.look import Look
@@ -46,32 +47,36 @@ KINDS = {
 
 def numbers(study: Look, done: Mapping[Recipe, Run]) -> dict[str, Any]:
     """Return what was looked at and the findings, with the runs that hold the arrays."""
-    found: dict[str, Any] = {"text": study.text, "patterns": done[study.patterns].id}
-    if study.reads_on:
-        lens, wrote = done[study.lens], done[study.attribution]
-        found |= {
-            "lens": {"run": lens.id, **{key: lens.result[key] for key in ("rows", "loss", "entropy", "divergence")}},
-            "attribution": {"run": wrote.id, **{key: wrote.result[key] for key in _OF_ATTRIBUTION}},
-        }
-    if study.reads_on and study.heads:
-        heads = done[study.heads]
-        found["heads"] = {"run": heads.id, "heads": heads.result["heads"], "chance": heads.result["chance"]}
-    return {**found, "findings": [{"text": plain(f.text), "strength": f.strength} for f in findings(study, done)]}
+    runs = _runs(study, done)
+    found: dict[str, Any] = {"text": study.text, "patterns": runs["patterns"].id}
+    for name, keys in _KEPT.items():
+        if name in runs:
+            found[name] = {"run": runs[name].id, **{key: runs[name].result[key] for key in keys}}
+    return {**found, "findings": [{"text": plain(f.text), "strength": f.strength} for f in findings(runs)]}
 
 
-_OF_ATTRIBUTION = ("position", "token", "versus", "next", "logit", "total", "parts", "neurons", "change")
+_KEPT = {
+    "lens": ("rows", "loss", "entropy", "divergence"),
+    "attribution": ("position", "token", "versus", "next", "logit", "total", "parts", "neurons", "change"),
+    "heads": ("heads", "chance"),
+}
+"""What is kept of each run's result."""
+
+
+def _runs(study: Look, done: Mapping[Recipe, Run]) -> dict[str, Run]:
+    return {name: done[recipe] for name, recipe in study.asked(done).items()}
 
 
 def page(study: Look, done: Mapping[Recipe, Run]) -> Report:
     """Return the whole page."""
     behind = {done[recipe].id: done[recipe] for recipe in study.plan(done)}
+    runs = _runs(study, done)
     abstract: tuple[Block, ...] = (text("The text: ", Code(study.text)),)
-    sections = [_attention(study, done)]
-    if study.reads_on:
-        abstract = (*abstract, Findings(tuple(findings(study, done))))
-        sections = [_lens(study, done), *sections, _wrote(study, done)]
-        if study.heads:
-            sections.append(_heads(study, done))
+    found = findings(runs)
+    if found:
+        abstract = (*abstract, Findings(tuple(found)))
+    drawn = {"lens": _lens, "patterns": _attention, "attribution": _wrote, "heads": _heads}
+    sections = [draw(runs[name]) for name, draw in drawn.items() if name in runs]
     notices = {notice for run in behind.values() for notice in run.result.get("notices", ())}
     return Report(
         title="A look inside",
@@ -83,12 +88,10 @@ def page(study: Look, done: Mapping[Recipe, Run]) -> Report:
     )
 
 
-def findings(study: Look, done: Mapping[Recipe, Run]) -> list[Finding]:
-    """Return what the page says in words. It speaks of this one text: nothing here has an interval."""
-    if not study.reads_on:
-        return []
-    found = [*_predicted(done[study.attribution]), *_settled(done[study.lens])]
-    return [*found, *_named(done[study.heads])] if study.heads else found
+def findings(runs: Mapping[str, Run]) -> list[Finding]:
+    """Return what the page says in words. What is said of the text is of this one alone, without an interval."""
+    said = {"attribution": _predicted, "lens": _settled, "heads": _named}
+    return [finding for name, say in said.items() if name in runs for finding in say(runs[name])]
 
 
 def _predicted(run: Run) -> list[Finding]:
@@ -100,7 +103,7 @@ def _predicted(run: Run) -> list[Finding]:
     said = [f"{where} the logit of {_quoted(result['token'])} is ", gap, f" {over}"]
     most = max(result["parts"], key=lambda part: part["value"])
     if result["logit"] > 0 and most["value"] > 0:
-        said += [f"; most of what raises it is written by {most['part']}, ", Value(most["value"], run=run.id, digits=2)]
+        said += [f"; the part that raises it most is {most['part']}, by ", Value(most["value"], run=run.id, digits=2)]
     return [Finding(text(*said, "."), "clear")]
 
 
@@ -111,34 +114,29 @@ def _settled(run: Run) -> list[Finding]:
     if len(agrees) < 2:
         return []
     last = len(agrees) - 2
-    return [
-        Finding(
-            text(
-                f"The lens before layer {last} names the model's likeliest token at ",
-                Value(round(100 * float(agrees[last])), run=run.id, unit="%"),
-                " of the positions, before layer 0 at ",
-                Value(round(100 * float(agrees[0])), run=run.id, unit="%"),
-                ".",
-            ),
-            "clear",
-        )
+    words: list[Any] = [
+        f"The lens before layer {last} names the model's likeliest token at ",
+        Value(round(100 * float(agrees[last])), run=run.id, unit="%"),
+        " of the positions",
     ]
+    if last:
+        words += [", before layer 0 at ", Value(round(100 * float(agrees[0])), run=run.id, unit="%")]
+    return [Finding(text(*words, "."), "clear")]
 
 
 def _named(run: Run) -> list[Finding]:
     """Say which heads do what they are scored for, beyond even attention; of induction also beyond a fixed distance."""
     found = []
-    for kind, what in KINDS.items():
+    for kind, what in KINDS.items() if run.result["heads"] else ():
         head = strongest(run.result, kind)
         score, chance = head[kind], run.result["chance"]
-        clear = score["low"] > 2 * chance
-        off = head.get("off_period") if kind == "induction" else None
-        clear = clear and not (off and score["low"] <= off["high"])
+        off = head["off_period"] if kind == "induction" else None
+        clear = stands_out(head, kind, chance)
         if clear:
             words: list[Any] = [f"{head['head']} attends most to {what}: ", measured(score, run)]
         else:
             words = [
-                f"No head attends to {what} much beyond chance: the highest is {head['head']}, ",
+                f"No head stands out in attending to {what}: the highest is {head['head']}, ",
                 measured(score, run),
             ]
         words += [", where even attention would give ", Value(chance, run=run.id)]
@@ -148,8 +146,7 @@ def _named(run: Run) -> list[Finding]:
     return found
 
 
-def _lens(study: Look, done: Mapping[Recipe, Run]) -> Section:
-    run = done[study.lens]
+def _lens(run: Run) -> Section:
     result, held = run.result, run.tensors("lens.safetensors")
     tokens = tuple(result["tokens"])
     rows = tuple(result["rows"])
@@ -182,13 +179,14 @@ def _lens(study: Look, done: Mapping[Recipe, Run]) -> Section:
         *_written_out(run, held, tokens, rows),
         _means(run, rows),
     ]
-    kind = "tuned lens: an affine map for each layer was trained so" if study.tuned else "logit lens:"
+    tuned = run.recipe_data.get("tuned")
+    kind = "tuned lens: an affine map for each layer was trained so;" if tuned else "logit lens:"
     return Section(
         "What each layer would predict",
         tuple(blocks),
         intro=text(
-            "The residual stream before each layer, read as if it were the last, by the final norm and the unembedding"
-            f" ({kind} ",
+            "The residual stream before each layer, read as if it were the last, by the final norm, where the model has"
+            f" one, and the unembedding ({kind} ",
             Value(result["vocabulary"], run=run.id),
             " tokens compete). The last row is the model's own prediction. An early layer need not speak the"
             " unembedding's language: where its lens is wrong, the answer may be there all the same.",
@@ -233,13 +231,14 @@ def _means(run: Run, rows: tuple[str, ...]) -> Table:
     )
 
 
-def _attention(study: Look, done: Mapping[Recipe, Run]) -> Section:
-    run = done[study.patterns]
+def _attention(run: Run) -> Section:
     result, held = run.result, run.tensors("patterns.safetensors")
     blocks: list[Block] = []
     if held["patterns"].size:
         cut = result["cut"]
-        caption = "Rows attend to columns." if not cut else f"The last {cut} tokens did not fit and were cut."
+        caption = text("Rows attend to columns.")
+        if cut:
+            caption = text("Rows attend to columns. Tokens cut at the end, to fit: ", Value(cut, run=run.id), ".")
         blocks.append(Attention(tuple(result["tokens"]), held["patterns"], caption, runs=(run.id,)))
     if "encoder" in held:
         words = "The encoder, reading the source."
@@ -261,32 +260,33 @@ def _attention(study: Look, done: Mapping[Recipe, Run]) -> Section:
     )
 
 
-def _wrote(study: Look, done: Mapping[Recipe, Run]) -> Section:
-    run = done[study.attribution]
+def _wrote(run: Run) -> Section:
     result, held = run.result, run.tensors("attribution.safetensors")
     over = f"over that of {_quoted(result['versus'])}" if result["versus"] else "over the mean logit"
-    strong = sorted(result["parts"], key=lambda part: -abs(part["value"]))[:16]
+    strong = sorted((part for part in result["parts"] if part["value"]), key=lambda part: -abs(part["value"]))[:16]
     what = text(
         f"The logit of {_quoted(result['token'])} after position {result['position']}, {over}, is ",
         Value(result["logit"], run=run.id),
         ". The parts sum to it: ",
         Value(result["total"], run=run.id),
-        ". The final norm's scale is held at what it was.",
+        ". The scale of the final norm, where the model has one, is held at what it was.",
     )
     shown: list[dict[str, Any]] = [
         {**part, "run": run.id, "effect": "raises" if part["value"] > 0 else "lowers"} for part in strong
     ]
-    blocks: list[Block] = [
-        bars(
-            shown,
-            Axis("part", "part of the model"),
-            Axis("value", "written to the logit"),
-            colour="effect",
-            colour_title="effect",
-            run="run",
-            caption="What each part wrote in this direction: the strongest, either way.",
-        )
-    ]
+    blocks: list[Block] = [text("No part wrote anything in this direction.")]
+    if shown:
+        blocks = [
+            bars(
+                shown,
+                Axis("part", "part of the model"),
+                Axis("value", "written to the logit"),
+                colour="effect",
+                colour_title="effect",
+                run="run",
+                caption="What each part wrote in this direction: the strongest, either way.",
+            )
+        ]
     if held["heads"].size:
         layers, heads = held["heads"].shape
         names = tuple(f"L{n}" for n in range(layers)), tuple(f"H{n}" for n in range(heads))
@@ -324,9 +324,7 @@ def _by_position(run: Run, held: Mapping[str, np.ndarray]) -> list[Block]:
     return [*blocks, Heatmap(held["gradients"][None], ("moved by",), labels, words, **shown)]
 
 
-def _heads(study: Look, done: Mapping[Recipe, Run]) -> Section:
-    assert study.heads is not None  # the section is only made where there is one
-    run = done[study.heads]
+def _heads(run: Run) -> Section:
     return Section(
         "What the heads do elsewhere",
         head_scores(run),

@@ -29,7 +29,7 @@ TOLD = {
 def numbers(study: Patch, done: Mapping[Recipe, Run]) -> dict[str, Any]:
     """Return the prompts, the strongest cells of each map, and the findings."""
     first = done[study.map("resid")].result
-    maps: dict[str, Recipe] = {kind: study.map(kind) for kind in study.kinds()}
+    maps: dict[str, Recipe] = {kind: study.map(kind) for kind in study.kinds(done)}
     maps |= {"head, noising": study.needed, **{f"paths to {name}": study.paths(name) for name in study.receivers}}
     return {
         "prompts": {key: first[key] for key in _OF_PROMPTS},
@@ -40,18 +40,27 @@ def numbers(study: Patch, done: Mapping[Recipe, Run]) -> dict[str, Any]:
 
 _OF_PROMPTS = ("clean", "corrupted", "changed", "right", "wrong", "clean_difference", "corrupted_difference")
 
+ROUNDING = 1e-4
+"""A share of the way that says nothing."""
+
 
 def strongest(run: Run, count: int = 5) -> list[dict[str, Any]]:
-    """Return the cells of a map that go furthest, with their names."""
-    recovered = run.tensors("patches.safetensors")["recovered"]
-    labels = list(run.result["axes"].values())
-    order = np.argsort(-np.abs(recovered), axis=None)[:count]
-    found = []
-    for flat in order:
-        at = np.unravel_index(int(flat), recovered.shape)
-        names = [labels[axis][int(place)] for axis, place in enumerate(at)]
-        found.append({"cell": names, "recovered": float(recovered[at])})
-    return found
+    """Return the cells of a map that change most, either way, with their names."""
+    return sorted(_cells(run), key=lambda cell: -abs(cell["recovered"]))[:count]
+
+
+def furthest(run: Run) -> dict[str, Any] | None:
+    """Return the cell that goes furthest of the way; None where none goes any of it, beyond rounding."""
+    most = max(_cells(run), key=lambda cell: cell["recovered"])
+    return most if most["recovered"] > ROUNDING else None
+
+
+def _cells(run: Run) -> list[dict[str, Any]]:
+    recovered, labels = run.tensors("patches.safetensors")["recovered"], list(run.result["axes"].values())
+    return [
+        {"cell": [labels[axis][place] for axis, place in enumerate(at)], "recovered": float(recovered[at])}
+        for at in np.ndindex(recovered.shape)
+    ]
 
 
 def page(study: Patch, done: Mapping[Recipe, Run]) -> Report:
@@ -78,33 +87,42 @@ def page(study: Patch, done: Mapping[Recipe, Run]) -> Report:
 
 def findings(study: Patch, done: Mapping[Recipe, Run]) -> list[Finding]:
     """Return what was found. It is of one pair of prompts: nothing here has an interval."""
-    found = []
-    for recipe, verb in ((study.map("head"), "brings the answer back"), (study.needed, "takes the answer away")):
-        run = done[recipe]
-        cells = strongest(run)
-        if not cells:
-            continue
-        best = cells[0]
-        words = text(
-            f"Of single heads, {''.join(best['cell'])} {verb} furthest: ",
-            Value(round(100 * best["recovered"]), run=run.id, unit="%"),
-            " of the way.",
-        )
-        found.append(Finding(words, "clear" if abs(best["recovered"]) > 0.2 else "uncertain"))
+    back, away = done[study.map("head")], done[study.needed]
+    found = [
+        *_answered(back),
+        _gone(back, "Of single heads, {} brings the answer back furthest: ", "No single head brings the answer back."),
+        _gone(away, "Of single heads, {} takes the answer away furthest: ", "No single head takes the answer away."),
+    ]
     for name in study.receivers:
-        run = done[study.paths(name)]
-        cells = strongest(run)
-        if cells and abs(cells[0]["recovered"]) > 1e-6:
-            best = cells[0]
-            words = text(
-                f"On the direct way to {name}, {''.join(best['cell'])} carries most: ",
-                Value(round(100 * best["recovered"]), run=run.id, unit="%"),
-                " of the way.",
-            )
-            found.append(Finding(words, "clear" if abs(best["recovered"]) > 0.2 else "uncertain"))
-        elif cells:
-            found.append(Finding(text(f"No head carries anything on the direct way to {name}."), "none"))
+        carries = f"On the direct way to {name}, {{}} carries most: "
+        found.append(_gone(done[study.paths(name)], carries, f"No head brings any of it on the direct way to {name}."))
     return found
+
+
+def _answered(run: Run) -> list[Finding]:
+    """Say so where the model does not answer the prompts as patching takes for granted."""
+    clean, corrupted = run.result["clean_difference"], run.result["corrupted_difference"]
+    if clean > 0 and clean > corrupted:
+        return []
+    words = text(
+        f"The model does not answer the clean prompt with “{visible(run.result['right'])}” rather than"
+        f" “{visible(run.result['wrong'])}”: its logit is higher by ",
+        Value(clean, run=run.id),
+        ", after the corrupted prompt by ",
+        Value(corrupted, run=run.id),
+        ". What follows is the way from one to the other, and no right answer.",
+    )
+    return [Finding(words, "none")]
+
+
+def _gone(run: Run, words: str, none: str) -> Finding:
+    """Say which head of a map goes furthest, and how far."""
+    most = furthest(run)
+    if most is None:
+        return Finding(text(none), "none")
+    share = Value(round(100 * most["recovered"], 1), run=run.id, unit="%", digits=1)
+    said = text(words.format("".join(most["cell"])), share, " of the way.")
+    return Finding(said, "clear" if most["recovered"] > 0.2 else "uncertain")
 
 
 def _prompts(study: Patch, done: Mapping[Recipe, Run]) -> Section:
@@ -137,7 +155,7 @@ def _prompts(study: Patch, done: Mapping[Recipe, Run]) -> Section:
 
 
 def _where(study: Patch, done: Mapping[Recipe, Run]) -> Section:
-    maps = tuple(_map(done[study.map(kind)], TOLD[kind]) for kind in study.kinds() if kind != "head")
+    maps = tuple(_map(done[study.map(kind)], TOLD[kind]) for kind in study.kinds(done) if kind != "head")
     return Section("Where it is", maps)
 
 
