@@ -203,13 +203,26 @@ def test_a_map_shows_where_the_difference_is_and_nowhere_else(
     assert [len(labels) for labels in run.result["axes"].values()] == list(expected.shape)
 
 
+@pytest.mark.parametrize("measure", ["probability", "kl"])
+def test_other_measures_agree_on_where_it_is_and_are_what_they_are_called(measure: Any, lab: Lab):
+    run = lab.run(PatchMap(PLANTED, **VALUE, measure=measure))
+    recovered = run.tensors("patches.safetensors")["recovered"]
+    np.testing.assert_allclose(recovered, only((0, 2), (1, 2), (2, 6), shape=(3, 7)), atol=0.01)
+    tokens = torch.tensor([list(b"abcdeab"), list(b"abxdeab")])
+    clean, corrupted = loaded(lab, PLANTED)(tokens).detach()[:, -1].log_softmax(-1)
+    right = (float(clean[ord("c")]), float(corrupted[ord("c")]))
+    expected = right if measure == "probability" else (0.0, float((clean.exp() * (clean - corrupted)).sum()))
+    found = run.result["clean_value"], run.result["corrupted_value"]
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
 def test_what_is_told_of_the_prompts(lab: Lab):
     result = lab.run(PatchMap(PLANTED, **VALUE)).result
     assert (result["right"], result["wrong"], result["changed"]) == ("c", "x", [2])
     assert result["clean"] == list("abcdeab") and result["corrupted"] == list("abxdeab")
     logits = loaded(lab, PLANTED)(torch.tensor([list(b"abcdeab"), list(b"abxdeab")])).detach()[:, -1]
     expected = (logits[:, ord("c")] - logits[:, ord("x")]).tolist()
-    assert [result["clean_difference"], result["corrupted_difference"]] == pytest.approx(expected, rel=1e-5)
+    assert [result["clean_value"], result["corrupted_value"]] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("what", ["resid", "attn", "head", "head-position"])

@@ -100,8 +100,9 @@ def head(induction: float, off: float | None, reach: float = 0.01, n: int = 9) -
         (head(0.205, 0.0), False),  # twice even attention is within the interval
         (head(0.15, 0.0), False),
         (head(0.5, 0.5), False),  # a fixed distance
-        (head(0.5, 0.485), False),  # the intervals overlap
-        (head(0.5, 0.47), True),
+        (head(0.5, 0.3), False),  # much of it is a likely distance
+        (head(0.5, 0.24), False),  # twice that is within the interval
+        (head(0.5, 0.22), True),
         (head(0.9, 0.0, n=1), False),  # one sequence has no interval
     ],
 )

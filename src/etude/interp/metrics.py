@@ -148,7 +148,9 @@ def _of_token(values: Float[Tensor, "*P V"], token: Tensor | int) -> Float[Tenso
         _require_token(one, values.shape[-1])
     texts = values.shape[-2] if values.ndim > 1 else 1
     if token.shape != (texts,):
-        raise UsageError(f"the metric names {list(token.shape)} tokens for {texts} texts: give one each, or one for all")
+        raise UsageError(
+            f"the metric names {list(token.shape)} tokens for {texts} texts: give one each, or one for all"
+        )
     return values.gather(-1, token.to(values.device).expand(values.shape[:-1])[..., None]).squeeze(-1)
 
 

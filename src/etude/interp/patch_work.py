@@ -13,7 +13,7 @@ from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.interp.gradients import attribution_patching
-from etude.interp.metrics import LogitDifference
+from etude.interp.metrics import Divergence, LogitDifference, LogProbability, Metric
 from etude.interp.patching import PatchMap as Map
 from etude.interp.patching import patch_map
 from etude.interp.path_patching import Node, path_map
@@ -74,7 +74,7 @@ def mapped(recipe: PatchMap, inputs: Mapping[Recipe, Run], run: Draft) -> dict[s
     """Exchange one activation after the other, or estimate it from one gradient."""
     on = subject(inputs[recipe.of])
     prompts = prompts_of(on, recipe)
-    metric = LogitDifference(prompts.right, prompts.wrong)
+    metric = _metric(on.decoder, prompts, recipe.measure)
     found = patch_map(
         on.decoder,
         prompts.clean,
@@ -92,7 +92,16 @@ def mapped(recipe: PatchMap, inputs: Mapping[Recipe, Run], run: Draft) -> dict[s
     return {**_of_prompts(on, prompts, found), "axes": {name: list(labels) for name, labels in found.axes.items()}}
 
 
-def _estimate(model: DecoderModel, prompts: Prompts, metric: LogitDifference, recipe: PatchMap, exact: Map) -> Tensor:
+@torch.no_grad()
+def _metric(model: DecoderModel, prompts: Prompts, measure: str) -> Metric:
+    if measure == "kl":
+        return Divergence(model(prompts.clean, last=1))
+    if measure == "probability":
+        return LogProbability(prompts.right)
+    return LogitDifference(prompts.right, prompts.wrong)
+
+
+def _estimate(model: DecoderModel, prompts: Prompts, metric: Metric, recipe: PatchMap, exact: Map) -> Tensor:
     """Return what a gradient foretells of the same map, as shares of the same way."""
     sites = {
         "resid": [stream_site(model.spec.layers, layer) for layer in range(model.spec.layers + 1)],
@@ -155,7 +164,7 @@ def _of_prompts(on: Subject, prompts: Prompts, found: Map) -> dict[str, Any]:
         "changed": [place for place, (a, b) in enumerate(zip(clean, corrupted, strict=True)) if a != b],
         "right": on.piece(prompts.right),
         "wrong": on.piece(prompts.wrong),
-        "clean_difference": float(found.clean.mean()),
-        "corrupted_difference": float(found.corrupted.mean()),
+        "clean_value": float(found.clean.mean()),
+        "corrupted_value": float(found.corrupted.mean()),
         "notices": list(on.notices),
     }

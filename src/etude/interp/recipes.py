@@ -169,6 +169,8 @@ class PatchMap(Recipe, kind="patch-map", does="etude.interp.patch_work:mapped"):
         what: `resid`, `attn`, `mlp` by layer and position; `head` by layer and head; `head-position` by all three.
         noising: put corrupted activations into the clean run, instead of clean ones into the corrupted run.
         estimated: also estimate the map from one gradient (attribution patching).
+        measure: `difference` of the two answers' logits; `probability`, the log-probability of the right one; or `kl`,
+            the divergence from the clean run's prediction.
     """
 
     of: ModelRecipe
@@ -179,6 +181,7 @@ class PatchMap(Recipe, kind="patch-map", does="etude.interp.patch_work:mapped"):
     what: PatchKind = "resid"
     noising: bool = False
     estimated: bool = False
+    measure: Literal["difference", "probability", "kl"] = "difference"
 
     def check(self) -> None:
         check_prompts(self)

@@ -125,7 +125,9 @@ def _lost(study: Induction, done: Mapping[Recipe, Run]) -> list[Finding]:
     if placebo:
         count = "as many others" if len(placebo["heads"]) == len(group["heads"]) else "the others there are beside them"
         words += [f"; without {', '.join(placebo['heads'])}, {count}, to ", measured(placebo["loss"], run)]
-    apart = placebo and group["increase"]["low"] > placebo["increase"]["high"]
+    else:
+        words.append("; their layers have no other heads to compare with")
+    apart = not placebo or group["increase"]["low"] > placebo["increase"]["high"]
     return [Finding(text(*words, "."), "clear" if group["increase"]["low"] > 0 and apart else "uncertain")]
 
 

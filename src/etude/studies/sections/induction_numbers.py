@@ -27,10 +27,11 @@ LEAST = 0.5
 
 def stands_out(head: dict[str, Any], kind: str, chance: float) -> bool:
     """Return whether a head does what it is scored for: more than twice what even attention gives, and of induction
-    more than looking back by another period gives, intervals apart. One sequence says nothing of its spread, and no
-    head then stands out."""
+    also more than twice what looking back by another period gives, intervals apart: a head that attends alike to all
+    likely distances comes to more than even attention, and with one layer that is all there is. One sequence says
+    nothing of its spread, and no head then stands out."""
     score, off = Estimate.from_json(head[kind]), head["off_period"] if kind == "induction" else None
-    return score.above(max(2 * chance, off["high"] if off else 0.0))
+    return score.above(2 * max(chance, off["high"] if off else 0.0))
 
 
 def induction_heads(run: Run) -> list[str]:

@@ -38,7 +38,7 @@ def numbers(study: Patch, done: Mapping[Recipe, Run]) -> dict[str, Any]:
     }
 
 
-_OF_PROMPTS = ("clean", "corrupted", "changed", "right", "wrong", "clean_difference", "corrupted_difference")
+_OF_PROMPTS = ("clean", "corrupted", "changed", "right", "wrong", "clean_value", "corrupted_value")
 
 ROUNDING = 1e-4
 """A share of the way that says nothing."""
@@ -101,7 +101,7 @@ def findings(study: Patch, done: Mapping[Recipe, Run]) -> list[Finding]:
 
 def _answered(run: Run) -> list[Finding]:
     """Say so where the model does not answer the prompts as patching takes for granted."""
-    clean, corrupted = run.result["clean_difference"], run.result["corrupted_difference"]
+    clean, corrupted = run.result["clean_value"], run.result["corrupted_value"]
     if clean > 0 and clean > corrupted:
         return []
     words = text(
@@ -131,8 +131,8 @@ def _prompts(study: Patch, done: Mapping[Recipe, Run]) -> Section:
     rows = tuple(
         (name, Code(given), Code(visible(result[answer])), Value(result[difference], run=run.id))
         for name, given, answer, difference in (
-            ("clean", study.clean, "right", "clean_difference"),
-            ("corrupted", study.corrupted, "wrong", "corrupted_difference"),
+            ("clean", study.clean, "right", "clean_value"),
+            ("corrupted", study.corrupted, "wrong", "corrupted_value"),
         )
     )
     changed = ", ".join(
