@@ -252,29 +252,31 @@ def _weights(study: Circuits, done: Mapping[Recipe, Run]) -> Section:
     )
 
 
+MEASURES = {
+    "projected": "the share of what the first head writes that the second can read, less that of a random head",
+    "excess": "composition of the whole circuits over that of random heads",
+}
+"""How composition is measured, of the arrays that `head-circuits` keeps."""
+
+
+def composed(run: Run, kind: str, measure: str) -> Heatmap:
+    """Return how much later heads read of what earlier ones write, as a picture."""
+    layers, heads = run.result["layers"], run.result["heads_per_layer"]
+    names = tuple(f"L{layer}H{head}" for layer in range(layers) for head in range(heads))
+    values = run.tensors("circuits.safetensors")[f"{kind}.{measure}"].reshape(len(names), len(names))
+    words = f"{kind}-composition, {READS[kind]}: {MEASURES[measure]}."
+    return Heatmap(
+        values[:-heads, heads:], names[:-heads], names[heads:], words,
+        "over chance", "writes", f"reads ({READS[kind]})", signed=True, runs=(run.id,),
+    )  # fmt: skip
+
+
 def _composition(study: Circuits, done: Mapping[Recipe, Run]) -> Section:
     run = done[study.circuits]
-    layers, heads = run.result["layers"], run.result["heads_per_layer"]
-    held = run.tensors("circuits.safetensors")
-    names = tuple(f"L{layer}H{head}" for layer in range(layers) for head in range(heads))
     blocks: list[Block] = []
-    for kind, what in READS.items():
-        for measure, told in (
-            (
-                "projected",
-                "the share of what the first head writes that the second can read, less that of a random head",
-            ),
-            ("excess", "composition of the whole circuits over that of random heads"),
-        ):
-            values = held[f"{kind}.{measure}"].reshape(len(names), len(names))[: -heads or None, heads:]
-            picture = Heatmap(
-                values, names[:-heads], names[heads:],
-                f"{kind}-composition, {what}: {told}.",
-                "over chance", "writes", f"reads ({what})", signed=True, runs=(run.id,),
-            )  # fmt: skip
-            blocks.append(
-                picture if measure == "projected" else Details(f"{kind}-composition, whole circuits", (picture,))
-            )
+    for kind in READS:
+        whole = Details(f"{kind}-composition, whole circuits", (composed(run, kind, "excess"),))
+        blocks += [composed(run, kind, "projected"), whole]
     base = run.result["baseline"]
     return Section(
         "Which heads read what others write",

@@ -9,9 +9,10 @@ import numpy as np
 
 from etude.core.recipe import Recipe
 from etude.core.run import Run
-from etude.report.blocks import Block, Findings, Heatmap, Report, Section, Table, text
+from etude.report.blocks import Block, Findings, Report, Section, Table, text
 from etude.report.charts import Axis, Rule, bars, lines
 from etude.studies.sections.cards import cards, measured
+from etude.studies.sections.circuits_page import composed
 from etude.studies.sections.findings import plain, strongest
 from etude.studies.sections.induction_findings import findings
 from etude.studies.sections.induction_numbers import (
@@ -194,25 +195,7 @@ def _ablation(study: Induction, done: Mapping[Recipe, Run]) -> Section:
 
 
 def _where(study: Induction, done: Mapping[Recipe, Run]) -> Section:
-    run = done[study.circuits]
-    layers, heads = run.result["layers"], run.result["heads_per_layer"]
-    held = run.tensors("circuits.safetensors")
-    names = tuple(f"L{layer}H{head}" for layer in range(layers) for head in range(heads))
-    pictures = [
-        Heatmap(
-            held[f"{kind}.projected"].reshape(len(names), len(names))[:-heads, heads:],
-            names[:-heads],
-            names[heads:],
-            f"{kind}-composition: the share of what the first head writes that the {what} of the second can read, less"
-            " that of a random head.",
-            "over chance",
-            "writes",
-            "reads",
-            signed=True,
-            runs=(run.id,),
-        )
-        for kind, what in (("K", "keys"), ("Q", "queries"), ("V", "values"))
-    ]
+    pictures = [composed(done[study.circuits], kind, "projected") for kind in ("K", "Q", "V")]
     return Section(
         "How they are joined",
         tuple(pictures),
