@@ -203,3 +203,36 @@ def test_scores_that_are_handed_out_are_not_those_of_the_next_call(model: Decode
     look(model, tokens.flip(1), "logits")["logits"].zero_()
     with torch.no_grad():
         assert torch.equal(first, kept) and torch.equal(model(tokens), kept)
+
+
+@pytest.mark.parametrize("sites", ["L0.attn.out", "L*.resid.pre"])
+def test_a_look_in_the_middle_of_a_generation_leaves_a_past_that_can_be_gone_on_with(
+    model: DecoderModel, tokens: Tensor, sites: str
+):
+    whole = model(tokens).detach()
+    cache = Cache(T)
+    with torch.no_grad():
+        model(tokens[:, :4], past=cache)
+    look(model, tokens[:, 4:5], sites, past=cache, until="L1.resid.pre")
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens[:, 5:], past=cache), whole[:, 5:])
+
+
+def test_a_second_look_into_a_folder_leaves_the_first_ones_values(model: DecoderModel, tokens: Tensor, tmp_path: Path):
+    first = look(model, tokens, "L0.resid.post", folder=tmp_path)["L0.resid.post"]
+    kept = first.clone()
+    look(model, tokens[:, :2], "L0.resid.post", folder=tmp_path)
+    assert torch.equal(first, kept)
+
+
+def test_scores_that_somebody_else_put_there_stay_his(model: DecoderModel, tokens: Tensor):
+    fixed = torch.zeros(2, T, V)
+    with model.tapped({"logits": lambda _: fixed}):
+        look(model, tokens, "logits")["logits"].add_(1)
+    assert not fixed.any()
+
+
+def test_a_position_may_be_numpys(model: DecoderModel, tokens: Tensor):
+    for positions in (np.int64(3), torch.tensor(3), np.array([3])):
+        found = look(model, tokens, "L0.resid.post", positions=positions)["L0.resid.post"]
+        assert torch.equal(found, look(model, tokens, "L0.resid.post", positions=3)["L0.resid.post"])

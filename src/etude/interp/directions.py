@@ -7,7 +7,6 @@ sites with `model.tapped`, and let gradients through, to the directions too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from torch import Tensor
 from etude.core.errors import UsageError
 from etude.evals.statistics import Estimate
 from etude.models.transformer import Transformer
-from etude.nn.look import Positions, look
+from etude.nn.look import Positions, listed, look
 from etude.nn.taps import Edit
 
 
@@ -248,15 +247,13 @@ def _steered(x: Tensor, vectors: Tensor, positions: Positions | None) -> Tensor:
 
 def _rows(length: int, positions: Positions) -> list[int]:
     """Return positions counted from the start."""
-    if isinstance(positions, slice):
-        return list(range(length)[positions])
-    listed: Sequence[int] = [positions] if isinstance(positions, int) else positions
-    outside = [at for at in listed if not -length <= at < length]
+    wanted = listed(positions, length)
+    outside = [at for at in wanted if not -length <= at < length]
     if outside:
         raise UsageError(f"position {outside[0]} is outside a text of {length} tokens (0 to {length - 1})")
-    rows = [at % length for at in listed]
+    rows = [at % length for at in wanted]
     if len(set(rows)) < len(rows):
-        raise UsageError(f"positions {list(listed)} name one place twice in a text of {length} tokens")
+        raise UsageError(f"positions {wanted} name one place twice in a text of {length} tokens")
     return rows
 
 

@@ -184,8 +184,7 @@ def decoder_of(model: Transformer) -> DecoderModel:
     original = unwrapped(model)
     if not isinstance(original, DecoderModel):
         raise UsageError(f"{type(original).__name__} is no decoder, and this instrument reads decoders: give one")
-    if original.training and original.spec.dropout:
-        raise UsageError(f"the model drops out a share of {original.spec.dropout}: call its eval() first")
+    original.check_steady()
     return original
 
 

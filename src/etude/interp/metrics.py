@@ -81,10 +81,13 @@ class Loss:
     last = 0
 
     def __call__(self, logits: Float[Tensor, "*P T V"]) -> Float[Tensor, "*P"]:
-        if self.tokens.shape != logits.shape[-3:-1]:
+        if self.tokens.shape != logits.shape[-3:-1] or self.tokens.shape[1] < 2:
             read, given = list(logits.shape[-3:-1]), list(self.tokens.shape)
-            raise UsageError(f"the loss is of texts {given} and the logits are of {read}: give the texts that are read")
-        answers = self.tokens[:, 1:, None].expand(*logits.shape[:-2], -1, 1)
+            raise UsageError(
+                f"the loss is of texts {given} and the logits are of {read}: give the texts that are read, of at least"
+                " two tokens"
+            )
+        answers = self.tokens[:, 1:, None].to(logits.device).expand(*logits.shape[:-2], -1, 1)
         return -logits[..., :-1, :].log_softmax(-1).gather(-1, answers).squeeze(-1).mean(-1)
 
 
@@ -106,7 +109,10 @@ class Divergence:
         return -_from_end(self.position)
 
     def __call__(self, logits: Float[Tensor, "*P T V"]) -> Float[Tensor, "*P"]:
-        p = self.reference[:, self.position].log_softmax(-1)
+        if self.reference.ndim != 3 or len(self.reference) != logits.shape[-3]:
+            found, texts = list(self.reference.shape), logits.shape[-3]
+            raise UsageError(f"the reference is {found} for {texts} texts: give logits [N T V] of these")
+        p = self.reference[:, self.position].to(logits.device).log_softmax(-1)
         return (p.exp() * (p - logits[..., self.position, :].log_softmax(-1))).sum(-1)
 
 

@@ -57,7 +57,7 @@ def prompts_of(on: Subject, recipe: PatchMap | PathPatches) -> Prompts:
     likeliest = [_likeliest(model, text) for text in texts]
     right = on.token(recipe.right) if recipe.right else likeliest[0]
     wrong = on.token(recipe.wrong) if recipe.wrong else likeliest[1]
-    if right == wrong:
+    if right == wrong and getattr(recipe, "measure", "difference") == "difference":
         raise UsageError(
             f"both prompts are answered with {on.piece(right)!r}, so nothing tells the runs apart: choose"
             " prompts that the model answers differently, or name --right and --wrong"
@@ -71,7 +71,7 @@ def _likeliest(model: DecoderModel, tokens: Tensor) -> int:
 
 
 def mapped(recipe: PatchMap, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
-    """Exchange one activation after the other, or estimate it from one gradient."""
+    """Exchange one activation after the other, and where it is asked for estimate the map from one gradient too."""
     on = subject(inputs[recipe.of])
     prompts = prompts_of(on, recipe)
     metric = _metric(on.decoder, prompts, recipe.measure)

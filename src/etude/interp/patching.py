@@ -164,6 +164,7 @@ def patch_at(
             shape, or cannot be read.
     """
     same_shape(clean, corrupted)
+    model.check_steady()
     places = unwrapped(model).places()
     chosen = [site for site in match(sites, places) if isinstance(places[site], Tap)]
     if not chosen:

@@ -185,6 +185,11 @@ class PatchMap(Recipe, kind="patch-map", does="etude.interp.patch_work:mapped"):
 
     def check(self) -> None:
         check_prompts(self)
+        if self.measure == "kl" and self.noising and self.estimated:
+            raise UsageError(
+                "the divergence from the clean run has no slope at the clean run itself, so noising cannot be estimated"
+                " by it: set --measure difference, or leave out --estimated"
+            )
 
 
 @dataclass(frozen=True)

@@ -255,8 +255,7 @@ def decoder(model: Any) -> DecoderModel:
     model = unwrapped(model)
     if not isinstance(model, DecoderModel):
         raise UsageError(f"this instrument reads decoders, and the model is an {cast(Transformer, model).spec.name}")
-    if model.training and model.spec.dropout:
-        raise UsageError("the model drops numbers at random: call its eval() first")
+    model.check_steady()
     if model.watchers:
         raise UsageError(
             f"{model.watchers} functions are put at sites of the model, and it is gone on from in the middle of a text:"

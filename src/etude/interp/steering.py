@@ -239,6 +239,7 @@ def _over_texts(values: Float[Tensor, " M"]) -> Estimate:
 
 def _measured(model: Transformer, tokens: Tensor, metric: Metric) -> Float[Tensor, " M"]:
     """Return the metric by text, in float64 on the CPU."""
+    model.check_steady()
     logits = model(tokens, last=positions_read(metric))
     (values,) = measured(metric, logits[None])
     if not values.isfinite().all():

@@ -76,6 +76,11 @@ class Transformer(Tappable, Generic[Shape]):
             raise UsageError(f"tokens are whole numbers of shape [B, T], not {tokens.dtype} {list(tokens.shape)}")
         self.spec.fits(past + tokens.shape[1])
 
+    def check_steady(self) -> None:
+        """Raise UsageError where the model draws what it drops, so that two runs of one text differ."""
+        if self.training and self.spec.dropout:
+            raise UsageError(f"the model drops out a share of {self.spec.dropout}: call its eval() first")
+
     def through(self, layers: nn.ModuleList, x: Tensor, view: View) -> Tensor:
         """Return the stream after layers, their activations kept or made again in the backward pass."""
         recompute = self.recompute and not self.watchers and torch.is_grad_enabled()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -14,11 +15,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from etude.core.errors import UsageError
+from etude.core.files import replacing
 from etude.core.machine import give_freed_memory_back
 from etude.core.site import Site, match
 from etude.nn.taps import Edit, Place, Tap, Tappable, put_at
 
-Positions = int | slice | Sequence[int]
+Positions = SupportsIndex | slice | Sequence[int] | np.ndarray | Tensor
 """Which positions of the text are kept: one, a range, or several; negative ones count from the end."""
 
 
@@ -46,7 +48,8 @@ def look(
 ) -> Seen:
     """Run the model once and return the values at the named sites, and only those.
 
-    The pass ends with the last site that was asked for: what comes after it is not computed. Nothing returned is shared
+    The pass ends with the last site that was asked for: what comes after it is not computed (but where it adds to a
+    `past`, which would be left half extended). Nothing returned is shared
     with the model: it may be changed freely. The model runs in the mode it is in; call its `eval()` first to look
     without dropout. Of a compiled model the eager original is read.
 
@@ -79,6 +82,7 @@ def look(
     last = None if until is None else _one(until, places)
     seen: dict[Site, Tensor] = {}
     missing = set(chosen)
+    whole, alone = given.get("past") is not None, not model.watchers
 
     def read(site: Site, value: Tensor) -> Tensor:
         if site in missing:
@@ -87,9 +91,14 @@ def look(
                 seen[site], value = _kept(value, axis, index)
             else:
                 found = value.detach() if index is None else value.detach().index_select(axis, index)
-                seen[site] = _in_file(Path(folder), site, found) if folder is not None else _own(found, index, site)
+                # Positions that were taken out are copies already; and scores, of a large vocabulary the most of all,
+                # are made for this call, in which nothing comes after them, unless somebody else's function gave them.
+                own = index is not None or (alone and site == "logits")
+                seen[site] = _in_file(Path(folder), site, found) if folder else found if own else found.clone()
             missing.discard(site)
-        if not missing or site == last:
+        if site == last:
+            missing.clear()
+        if not missing and not whole:
             raise _Enough
         return value
 
@@ -135,27 +144,28 @@ def _places_in(value: Tensor, place: Place, positions: Positions | None, site: S
         return 0, None
     axis = names.index("T")
     length = value.shape[axis]
-    if isinstance(positions, int):
-        listed = [positions]
-    else:
-        listed = list(range(length)[positions] if isinstance(positions, slice) else positions or ())
-    wrong = [at for at in listed if not -length <= at < length]
-    if wrong or not listed:
+    wanted = listed(positions, length)
+    wrong = [at for at in wanted if not -length <= at < length]
+    if wrong or not wanted:
         what = f"position {wrong[0]} is" if wrong else f"positions = {positions!r} are none"
         raise UsageError(f"{what} outside a text of {length} tokens (0 to {length - 1}) at {site}")
-    return axis, torch.tensor([at % length for at in listed], device=value.device)
+    return axis, torch.tensor([at % length for at in wanted], device=value.device)
 
 
-def _own(value: Tensor, index: Tensor | None, site: Site) -> Tensor:
-    """Return a value that shares nothing with the model. Positions that were taken out are copies already, and scores
-    are made for one call, in which nothing comes after them: of a large vocabulary they are the most of all."""
-    return value if index is not None or site == "logits" else value.clone()
+def listed(positions: Any, length: int) -> list[int]:
+    """Return which positions are meant, of a text of that length; none where it is none."""
+    if isinstance(positions, slice):
+        return list(range(length)[positions])
+    if hasattr(positions, "__index__") and not getattr(positions, "ndim", 0):
+        return [operator.index(positions)]
+    return [operator.index(at) for at in positions]
 
 
 def _in_file(folder: Path, site: Site, value: Tensor) -> Tensor:
     """Write a value and return it mapped from its file; changed in memory, it is not changed there."""
     path, bits = folder / f"{site}.npy", value.dtype == torch.bfloat16
-    np.save(path, (value.view(torch.int16) if bits else value).cpu().numpy())
+    with replacing(path) as new, new.open("wb") as file:  # an earlier look may still read what stands there
+        np.save(file, (value.view(torch.int16) if bits else value).cpu().numpy())
     if value.nbytes >= LARGE:
         give_freed_memory_back()  # what was freed lies between what later layers took, and the heap would grow
     mapped = torch.from_numpy(np.load(path, mmap_mode="c"))

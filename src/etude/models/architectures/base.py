@@ -35,7 +35,8 @@ class Architecture(Member, ABC):
         activation: of the feed-forward network; gelu-tanh is GPT-2's approximation.
         gated: whether the activation of a second map multiplies the first: SwiGLU with silu, GEGLU with gelu.
         parallel: whether attention and feed-forward read the same stream side by side, as in GPT-NeoX.
-        biases: whether the linear maps and layer norms add a bias. The unembedding never does.
+        biases: whether the linear maps and layer norms add a bias. The unembedding does not (see
+            the decoder's `unembed_bias`).
         tied: whether the unembedding is the embedding, transposed.
         scaled_embeddings: whether token vectors are multiplied by the square root of the width, as in 2017.
         dropout: chance that a number is dropped while training: in the embeddings, in the attention pattern and in
