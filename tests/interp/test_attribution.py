@@ -287,7 +287,7 @@ def test_what_cannot_be_attributed_is_said_in_one_line(fields: dict[str, Any], g
 
 def test_an_encoder_is_refused():
     model = Encoder(layers=1, width=16, heads=2, feedforward=32, context=12).build(V).eval()
-    with pytest.raises(UsageError, match="EncoderModel is no decoder"):
+    with pytest.raises(UsageError, match="the model is an encoder: choose a decoder"):
         attribute(model, TOKENS, token=1)
 
 

@@ -275,7 +275,7 @@ def test_what_cannot_be_measured_is_said_in_one_line(call: Callable[..., Any], g
 
 def test_an_encoder_is_refused():
     model = Encoder(layers=1, width=16, heads=2, feedforward=32, context=12).build(V).eval()
-    with pytest.raises(UsageError, match="EncoderModel is no decoder"):
+    with pytest.raises(UsageError, match="the model is an encoder: choose a decoder"):
         integrated_gradients(model, TOKENS, LogitDifference(3))
-    with pytest.raises(UsageError, match="EncoderModel is no decoder"):
+    with pytest.raises(UsageError, match="the model is an encoder: choose a decoder"):
         attribution_patching(model, TOKENS, OTHER, LogitDifference(3), "L0.attn.z")

@@ -206,7 +206,7 @@ def test_what_cannot_be_read_is_said_in_one_line(given: dict[str, Any], message:
 
 def test_an_encoder_is_refused():
     model = Encoder(layers=1, width=16, heads=2, feedforward=32, context=12).build(V).eval()
-    with pytest.raises(UsageError, match="EncoderModel is no decoder"):
+    with pytest.raises(UsageError, match="the model is an encoder: choose a decoder"):
         logit_lens(model, TOKENS)
 
 

@@ -241,7 +241,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"rate": 0.0}, "steps = 2 at a rate of 0.0: .* a rate over 0"),
     ({"batch": 0}, "4 samples in batches of 0"),
     ({"model": rotated(0)[0]}, "the model has 0 layers, so there is nothing to translate"),
-    ({"model": Encoder(layers=1, width=D, heads=1, context=T).build(V).eval()}, "EncoderModel is no decoder"),
+    (
+        {"model": Encoder(layers=1, width=D, heads=1, context=T).build(V).eval()},
+        "the model is an encoder: choose a decoder",
+    ),
     ({"model": Decoder(width=D, heads=1, context=T, dropout=0.5).build(V)}, r"drops out .* call its eval\(\) first"),
     ({"model": replace(rotated()[0].spec, context=4).build(V).eval()}, "a text of 8 tokens is longer than"),
 ]

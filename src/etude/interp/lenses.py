@@ -183,7 +183,8 @@ def decoder_of(model: Transformer) -> DecoderModel:
     """
     original = unwrapped(model)
     if not isinstance(original, DecoderModel):
-        raise UsageError(f"{type(original).__name__} is no decoder, and this instrument reads decoders: give one")
+        name = original.spec.name if isinstance(original, Transformer) else type(original).__name__
+        raise UsageError(f"this instrument reads decoders, and the model is an {name}: choose a decoder")
     original.check_steady()
     return original
 

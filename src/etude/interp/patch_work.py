@@ -58,6 +58,8 @@ def prompts_of(on: Subject, recipe: PatchMap | PathPatches) -> Prompts:
     right = on.token(recipe.right) if recipe.right else likeliest[0]
     wrong = on.token(recipe.wrong) if recipe.wrong else likeliest[1]
     if right == wrong and getattr(recipe, "measure", "difference") == "difference":
+        if recipe.right and recipe.wrong:
+            raise UsageError(f"--right and --wrong are both {on.piece(right)!r}: name two tokens")
         raise UsageError(
             f"both prompts are answered with {on.piece(right)!r}, so nothing tells the runs apart: choose"
             " prompts that the model answers differently, or name --right and --wrong"

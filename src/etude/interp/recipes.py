@@ -308,7 +308,7 @@ class Steer(Recipe, kind="steer", does="etude.interp.steer_work:steered"):
         texts: what is answered while the direction is added at every position; as many tokens each.
         right: the token whose logit is measured there, as text.
         wrong: the token whose logit is subtracted; nothing subtracts the mean of all.
-        site: where, as in `L1.resid.pre`.
+        site: where, as in `L0.resid.post`.
         strengths: what the direction is multiplied by.
         placebos: how many random directions.
         seed: of these.
@@ -320,7 +320,7 @@ class Steer(Recipe, kind="steer", does="etude.interp.steer_work:steered"):
     texts: tuple[str, ...]
     right: str
     wrong: str = ""
-    site: str = "L1.resid.pre"
+    site: str = "L0.resid.post"
     strengths: tuple[float, ...] = (-2.0, -1.0, 0.5, 1.0, 2.0, 4.0)
     placebos: int = 20
     seed: int = 0

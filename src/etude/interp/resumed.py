@@ -254,7 +254,8 @@ def decoder(model: Any) -> DecoderModel:
     """
     model = unwrapped(model)
     if not isinstance(model, DecoderModel):
-        raise UsageError(f"this instrument reads decoders, and the model is an {cast(Transformer, model).spec.name}")
+        name = cast(Transformer, model).spec.name
+        raise UsageError(f"this instrument reads decoders, and the model is an {name}: choose a decoder")
     model.check_steady()
     if model.watchers:
         raise UsageError(

@@ -36,7 +36,8 @@ class Subject(NamedTuple):
             UsageError: it is not.
         """
         if not isinstance(self.model, DecoderModel):
-            raise UsageError(f"this instrument reads decoders, and the model is an {self.model.spec.name}")
+            name = self.model.spec.name
+            raise UsageError(f"this instrument reads decoders, and the model is an {name}: choose a decoder")
         return self.model
 
     def tokens(self, text: str, what: str = "text") -> list[int]:

@@ -72,8 +72,15 @@ class Transformer(Tappable, Generic[Shape]):
             tokens: the texts.
             past: how many positions came before, in earlier calls.
         """
+        if not isinstance(tokens, Tensor):
+            what = type(tokens).__name__
+            raise UsageError(f"tokens are a tensor [B, T], not a {what}: for one text write torch.tensor([ids])")
         if tokens.ndim != 2 or tokens.is_floating_point() or tokens.dtype == torch.bool:
-            raise UsageError(f"tokens are whole numbers of shape [B, T], not {tokens.dtype} {list(tokens.shape)}")
+            kind = str(tokens.dtype).removeprefix("torch.")
+            raise UsageError(
+                f"tokens are whole numbers of shape [B, T], not {kind} of {list(tokens.shape)}: for one text write"
+                " torch.tensor([ids])"
+            )
         self.spec.fits(past + tokens.shape[1])
 
     def check_steady(self) -> None:

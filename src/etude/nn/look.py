@@ -62,8 +62,8 @@ def look(
         positions: of these alone; the axis T of each site is then as long as they are, for one position too. Queries
             are chosen so, keys (S) never. Weights and what has no axis T are read whole.
         until: end the pass after this site at the latest, and leave out what the globs name beyond it.
-        folder: keep each value there as SITE.npy as soon as it is made (bf16 as its bits, int16), and return it mapped
-            from the file: for more than fits in memory. Not with `grad`.
+        folder: keep each value there as soon as it is made, as SITE.npy (bf16 as its bits, int16), and return it mapped
+            from the file: for more than fits in memory. It is made where there is none. Not with `grad`.
         given: what else the model is called with: `source` of an encoder-decoder, `past` in the middle of a generation.
 
     Returns:
@@ -72,7 +72,7 @@ def look(
     Raises:
         UsageError: a glob matches nothing, the model cannot read the tokens, a position is outside the text, or a site
             was not passed in this call (or comes after `until`).
-        OSError: the folder is not there, or the disk is full.
+        OSError: the folder cannot be written to, or the disk is full.
     """
     if grad and folder is not None:
         raise UsageError("a graph is kept in memory: leave out folder, or grad")
@@ -163,6 +163,7 @@ def listed(positions: Any, length: int) -> list[int]:
 
 def _in_file(folder: Path, site: Site, value: Tensor) -> Tensor:
     """Write a value and return it mapped from its file; changed in memory, it is not changed there."""
+    folder.mkdir(parents=True, exist_ok=True)
     path, bits = folder / f"{site}.npy", value.dtype == torch.bfloat16
     with replacing(path) as new, new.open("wb") as file:  # an earlier look may still read what stands there
         np.save(file, (value.view(torch.int16) if bits else value).cpu().numpy())

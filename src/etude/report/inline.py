@@ -183,7 +183,7 @@ def written(number: float | None, digits: int = 3) -> str:
     if size >= 1e7 or 0 < size < 0.5 * 10.0**-digits:
         mantissa, _, exponent = f"{number:.{max(digits - 1, 1)}e}".partition("e")
         return f"{mantissa}e{int(exponent)}"
-    return f"{number:,.{digits}f}"
+    return f"{number + 0.0:,.{digits}f}"  # adding 0 takes the sign of a zero away
 
 
 def as_runs(run: str | tuple[str, ...]) -> tuple[str, ...]:
