@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ from etude.models.architectures.decoder import Decoder
 from etude.models.planted import planted
 from etude.models.recipes import Planted
 from etude.models.transformer import Transformer
+from etude.nn.attention.banded import Banded
+from etude.nn.attention.base import Attention
+from etude.nn.attention.sliding import Sliding
 from etude.nn.look import look
 from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
@@ -87,7 +91,7 @@ def test_shapes(scores: HeadScores):
     for kind in (scores.previous, scores.duplicate, scores.induction, scores.off_period, scores.first):
         assert kind.shape == (200, 2, 2)
         assert kind.min() >= 0 and kind.max() <= 1 + 1e-6
-    assert scores.chance.shape == scores.repeated_loss.shape == scores.fresh_loss.shape == (200,)
+    assert scores.repeated_loss.shape == scores.fresh_loss.shape == (200,) and scores.chance.shape == (200, 2)
 
 
 def test_a_previous_token_head_scores_1_and_no_other(scores: HeadScores):
@@ -104,13 +108,29 @@ def test_an_induction_head_scores_1_and_no_other(scores: HeadScores):
 
 def test_even_attention_scores_chance(scores: HeadScores):
     for kind in (scores.previous, scores.duplicate, scores.induction, scores.first):
-        np.testing.assert_allclose(kind[:, 1, 1], scores.chance, rtol=1e-5)
+        np.testing.assert_allclose(kind[:, 1, 1], scores.chance[:, 1], rtol=1e-5)
 
 
 def test_chance_is_its_definition(scores: HeadScores):
     period = repeats(200, T, V, seed=1).period
     expected = [np.mean([1 / (t + 1) for t in range(p, 2 * p)]) for p in period]
-    np.testing.assert_allclose(scores.chance, expected)
+    np.testing.assert_allclose(scores.chance, np.stack([expected, expected], 1))
+
+
+@pytest.mark.parametrize(("attention", "windows"), [(Sliding(window=5), (5, 5)), (Banded(window=5), (T, 5))])
+def test_chance_is_that_of_what_each_layer_sees(attention: Attention, windows: tuple[int, int]):
+    """Queries of zeros attend evenly, to the position before as to any that they see."""
+    model = Decoder(layers=2, width=8, heads=2, feedforward=0, context=T, attention=attention).build(V, seed=0).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "attn.W_Q" in name or "attn.b_Q" in name:
+                weight.zero_()
+    sequences = repeats(40, T, V, seed=1)
+    seen = head_scores(model, sequences)
+    for layer, window in enumerate(windows):
+        expected = [np.mean([1 / min(t + 1, window) for t in range(p, 2 * p)]) for p in sequences.period]
+        np.testing.assert_allclose(seen.chance[:, layer], expected)
+        np.testing.assert_allclose(seen.previous[:, layer, 0], expected, rtol=1e-5)
 
 
 def test_looking_a_fixed_way_back_is_not_induction(model: Transformer, scores: HeadScores):
@@ -211,11 +231,24 @@ def test_the_recipe(tmp_path):
     assert result["repeated_loss"]["n"] == 20
     assert result["gain"]["mean"] == pytest.approx(result["fresh_loss"]["mean"] - result["repeated_loss"]["mean"])
     for head in result["heads"]:  # untrained, so its attention is nearly even
+        assert head["chance"] == pytest.approx(result["chance"]), "both layers see all"
         for kind in ("duplicate", "induction"):
             assert head[kind]["mean"] == pytest.approx(result["chance"], rel=0.1)
         assert head["off_period"]["mean"] == pytest.approx(result["chance"], rel=0.25)  # at other positions
     with pytest.raises(UsageError, match="sequences = 0"):
         Heads(train, sequences=0)
+
+
+def test_the_recipe_keeps_what_even_attention_gives_in_each_layer(tmp_path):
+    banded = Decoder(layers=2, width=8, heads=1, feedforward=0, context=16, attention=Banded(window=2))
+    train = Train(data=Tokens(Fable(stories=60), Byte()), model=banded, steps=0, evaluate_tokens=256)
+    lab = Lab(tmp_path, threads=1, quiet=True)
+    result = lab.run(Heads(train, sequences=4)).result
+    first, second = (head["chance"] for head in result["heads"])
+    assert second == 1 / 2 and first < 1 / 4
+    assert result["chance"] == pytest.approx((first + second) / 2)
+    none = lab.run(Heads(replace(train, model=replace(banded, layers=0)), sequences=4)).result
+    assert none["heads"] == [] and none["chance"] is None
 
 
 def test_the_recipe_says_nothing_where_there_is_one_period(tmp_path):

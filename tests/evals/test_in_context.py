@@ -29,6 +29,7 @@ from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.byte import Byte
 from etude.train.objectives.dialogue import Dialogue
+from etude.train.objectives.next_token import NextToken
 from etude.train.recipes import At, Train
 
 V, T, N = 16, 31, 50
@@ -186,6 +187,14 @@ def test_other_objectives_are_refused_before_anything_is_trained() -> None:
     for of in (spoken, At(replace(spoken, steps=3, keep_every=1), 1)):
         with pytest.raises(UsageError, match="this model learns dialogue: choose one trained with --objective next"):
             InContext(of)
+
+
+def test_a_model_that_keeps_documents_apart_is_refused(tmp_path: Any) -> None:
+    apart = trained(objective=NextToken(apart=True))
+    for of in (apart, At(replace(apart, steps=3, keep_every=1), 1)):
+        with pytest.raises(UsageError, match="keeps documents apart, so a position does not tell how much") as caught:
+            Lab(tmp_path, threads=1, quiet=True).run(InContext(of))
+        assert "\n" not in str(caught.value)
 
 
 def test_a_late_position_beyond_the_context_is_one_line(tmp_path: Any) -> None:

@@ -28,6 +28,7 @@ from etude.models.recipes import Planted
 from etude.text.batches import Examples
 from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
+from etude.text.tokenizers.bpe import BytePair
 from etude.text.tokenizers.byte import Byte
 from etude.text.tokenizers.live import ByteTokenizer
 from etude.train.recipes import Train
@@ -142,6 +143,12 @@ def test_the_same_seed_gives_the_same_and_another_another_control() -> None:
     assert one.score == other.score and one.control != other.control
 
 
+def test_truth_values_are_classes() -> None:
+    train, test = sides(lambda tokens: tokens % 2, feature)
+    as_truth = probe(*(replace(side, y=side.y.astype(bool)) for side in (train, test)))
+    assert as_truth.score.low > 0.98 and as_truth == probe(train, test)
+
+
 def test_a_fit_that_did_not_settle_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "MOST_STEPS", 2)
     assert not probe(*sides(at_random, feature)).settled
@@ -186,8 +193,42 @@ def test_facts_against_a_plain_look(places: list[tuple[int, int]], data: st.Data
     assert FACTS["next"](rows, tokenizer).tolist() == [said.get((w, t + 1), -1) for w, t in places]
     found = FACTS["position"](rows, tokenizer)
     assert found.tolist() == [t for _, t in places] and found.dtype == np.float64
-    starts = FACTS["word-start"](rows, tokenizer)
-    assert starts.tolist() == [int(said[p] == ord(" ")) for p in places] and starts.dtype == np.int64
+
+
+def test_a_word_starts_where_letters_follow_a_space() -> None:
+    tokenizer = BytePair(vocabulary=300).build(lambda: iter([" the  the\n \n the then   \n"] * 40))
+    pieces = [tokenizer.piece(token) for token in range(tokenizer.vocabulary)]
+    tokens = torch.arange(tokenizer.vocabulary, dtype=torch.int32)
+    found = FACTS["word-start"](Rows(tokens, torch.zeros_like(tokens), tokens), tokenizer)
+    starts = {piece for piece, start in zip(pieces, found, strict=True) if start}
+    assert found.dtype == np.int64 and " the" in starts
+    blank = {piece for piece in pieces if not piece.replace("\\n", "").strip()}
+    assert {" ", "\\n", "  "} <= blank and not blank & starts
+    assert starts == {piece for piece in pieces if piece.startswith(" ")} - blank
+
+
+@pytest.mark.parametrize(
+    ("piece", "start"),
+    [
+        (" a", 1),
+        ("a", 0),
+        (" ", 0),
+        ("  ", 0),
+        (" \\n", 0),
+        (" \\t\\r", 0),
+        (" \\xc3", 1),
+        (" n", 1),
+        (" ,", 1),
+        ("", 0),
+    ],
+)
+def test_white_space_starts_no_word(piece: str, start: int) -> None:
+    class One(ByteTokenizer):
+        def piece(self, id: int) -> str:
+            return piece
+
+    zero = torch.zeros(1, dtype=torch.int32)
+    assert FACTS["word-start"](Rows(zero, zero, zero), One()).tolist() == [start]
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=80))
@@ -271,7 +312,8 @@ def test_the_recipe_reads_the_present_token_from_its_embedding(lab: Lab) -> None
 
 @pytest.mark.parametrize(("target", "measure"), [("position", "r2"), ("word-start", "accuracy")])
 def test_the_recipe_reads_other_facts(target: Any, measure: str, lab: Lab) -> None:
-    found = lab.run(Probe(TRAIN, "embed.out", target, tokens=1600)).result
+    spoken = TRAIN if target == "position" else replace(TRAIN, data=Tokens(Fable(stories=60), BytePair(vocabulary=300)))
+    found = lab.run(Probe(spoken, "embed.out", target, tokens=1600 if target == "position" else 8000)).result
     assert found["measure"] == measure and found["left_out"] == 0
     assert found["score"]["low"] > 0.6 and found["score"]["low"] > found["shuffled"]["high"]
     assert found["classes"] == (None if target == "position" else 2)

@@ -38,6 +38,7 @@ from etude.text.corpora.fable import Fable
 from etude.text.data import TextData
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.byte import Byte
+from etude.train.objectives.next_token import NextToken
 from etude.train.recipes import At, Train
 
 V, T, N = 40, 12, 30
@@ -169,6 +170,26 @@ def test_another_call_is_not_gone_on_with(model: Transformer, texts: Examples, t
         assert torch.equal(again, record(model, texts, windows, sites, afresh).activations(sites[-1]))
 
 
+@pytest.mark.usefixtures("marked_always")
+@pytest.mark.parametrize("gone", [FILES, FILES[:1], FILES[1:]])
+def test_a_mark_without_its_files_begins_anew(
+    gone: tuple[str, ...], model: Transformer, texts: Examples, tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark.json"
+    record(model, texts, WINDOWS, SITES, tmp_path, mark=mark)
+    before = content(tmp_path)
+    for name in gone:
+        (tmp_path / name).unlink()
+    record(model, texts, WINDOWS, SITES, tmp_path, mark=mark)
+    assert mark.exists() and content(tmp_path) == before
+
+
+def test_no_windows_are_one_line(model: Transformer, texts: Examples, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="0 windows are nothing to record: give one or more"):
+        record(model, texts, WINDOWS[:0], SITES, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_more_than_a_batch_is_held(model: Transformer, rows: Callable[..., Examples], tmp_path: Path) -> None:
     tokens = np.random.default_rng(0).integers(0, V, (20 * BATCH, T + 1))
     held: list[int] = []
@@ -232,7 +253,7 @@ def test_a_recording_is_mapped_and_stays_as_it_is(model: Transformer, texts: Exa
 
 
 REFUSED = {
-    "L0.attn.W_O": "L0.attn.W_O is a weight, which needs no recording",
+    "L0.attn.W_O": "L0.attn.W_O is a weight",
     "L*.attn.*": "L0.attn.W_Q is a weight, which needs no recording; record activations such as",
     "L0.attn.pattern": "no vector for each token; choose a site such as L0.attn.out",
     "final_norm.scale": "no vector for each token",
@@ -296,6 +317,31 @@ def test_a_recipe_records_the_training_split(lab: Lab, monkeypatch: pytest.Monke
     assert every.result["tokens"] == len(examples) * 16
 
 
+def test_documents_that_a_training_kept_apart_are_recorded_apart(lab: Lab) -> None:
+    apart = replace(TRAIN, objective=NextToken(apart=True))
+    found = Recording.open(lab.run(Record(apart, "L1.resid.post", tokens=1600))).activations("L1.resid.post")
+    data = TextData.open(lab.run(TEXT))
+    examples = NextToken(apart=True).examples(data, "train", 16)
+    batch = examples.batch(chosen_windows(examples, 1600))
+    model, tokens, documents = (
+        load_model(lab.run(apart))[0],
+        torch.from_numpy(batch.inputs),
+        torch.from_numpy(batch.given["documents"]),
+    )
+    assert (documents[:, 0] != documents[:, -1]).any(), "a window has two documents"
+    seen = look(model, tokens, "L1.resid.post", documents=documents)["L1.resid.post"].flatten(0, 1)
+    torch.testing.assert_close(found, seen)
+    together = look(model, tokens, "L1.resid.post")["L1.resid.post"].flatten(0, 1)
+    assert (found - together).abs().max() > 1e-3
+
+
+def test_positions_that_begin_anew_in_each_document_are_refused(lab: Lab) -> None:
+    restarted = replace(TRAIN, objective=NextToken(apart=True, restart=True))
+    with pytest.raises(UsageError, match=r"counts positions anew in each document .* objective\.restart off") as caught:
+        lab.run(Record(restarted, "L1.resid.post", tokens=160))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.usefixtures("marked_always")
 def test_a_draft_that_was_killed_is_gone_on_with(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = Record(TRAIN, "L1.mlp.post", tokens=400).resolve()
@@ -336,8 +382,8 @@ def test_a_model_that_diverged_is_told_of(lab: Lab, tmp_path: Path) -> None:
 
 BARE = replace(TRAIN, model=replace(TRAIN.model, feedforward=0))
 EARLY: list[tuple[Callable[[], Recipe], str]] = [
-    (lambda: Record(TRAIN, "L0.attn.W_O"), "L0.attn.W_O is a weight, which needs no recording; record an activation"),
-    (lambda: Record(TRAIN, "L*.attn.W_*"), "L*.attn.W_* is a weight, which needs no recording"),
+    (lambda: Record(TRAIN, "L0.attn.W_O"), "L0.attn.W_O is a weight; name an activation"),
+    (lambda: Record(TRAIN, "L*.attn.W_*"), "L*.attn.W_* is a weight; name an activation"),
     (lambda: Record(TRAIN, "L7.attn.out"), "unknown site 'L7.attn.out': the model has 2 layers (L0, L1)"),
     (lambda: Record(At(TRAIN, 0), "L7.attn.out"), "unknown site 'L7.attn.out': the model has 2 layers (L0, L1)"),
     (lambda: Record(BARE, "L1.mlp.out"), "unknown site 'L1.mlp.out': the model is attention-only"),

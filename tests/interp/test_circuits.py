@@ -117,6 +117,25 @@ def test_what_is_computed_once_is_kept() -> None:
     assert factored.svd() is factored.svd() and factored.eigenvalues() is factored.eigenvalues()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_factors_of_less_precision_are_widened(dtype: torch.dtype) -> None:
+    left, right, other = drawn(6, 3).to(dtype), drawn(3, 6, seed=1).to(dtype), drawn(6, 6, seed=2).to(dtype)
+    narrow, wide = Factored(left, right), Factored(left.float(), right.float())
+    assert torch.equal(narrow.svd().S, wide.svd().S) and narrow.svd().S.dtype == torch.float32
+    assert torch.equal(narrow.eigenvalues(), wide.eigenvalues()) and torch.equal(narrow.norm(), wide.norm())
+    turned = other @ narrow
+    assert isinstance(turned, Factored)
+    assert torch.equal(turned.product(), other.float() @ left.float() @ right.float())
+    assert torch.equal((narrow @ other).product(), left.float() @ (right.float() @ other.float()))
+    assert Factored(left.double(), right.double()).left.dtype == torch.float64, "more precision stays"
+
+
+def test_a_model_in_bf16_has_its_scores() -> None:
+    model = lively().bfloat16()
+    narrow = copying_score(full_ov(model, 1, 2))
+    torch.testing.assert_close(narrow, copying_score(full_ov(model.float(), 1, 2)), rtol=0, atol=0.02)
+
+
 def test_factors_that_do_not_fit() -> None:
     with pytest.raises(UsageError, match=r"factors of \[5, 2\] and \[3, 5\] have no product"):
         Factored(drawn(5, 2), drawn(3, 5))
@@ -216,10 +235,11 @@ def test_the_planted_induction_head_copies() -> None:
 def test_the_planted_heads_look_for_what_was_planted() -> None:
     """L1H0 matches its token with the token before: what L0H0 writes of a token, its key reads."""
     model = planted(V, T)
+    sharp = SHARP * model.spec.head_width**0.5  # scores are divided by the root
     token, written = model.embed.W_E, model.embed.W_E @ ov_circuit(model, 0, 0).product()
-    torch.testing.assert_close(token @ qk_circuit(model, 1, 0).product() @ written.mT, SHARP * torch.eye(V))
+    torch.testing.assert_close(token @ qk_circuit(model, 1, 0).product() @ written.mT, sharp * torch.eye(V))
     places = qk_circuit(model, 0, 0).product()[V : V + T, V : V + T]
-    torch.testing.assert_close(places, SHARP * torch.diag(torch.ones(T - 1), -1))
+    torch.testing.assert_close(places, sharp * torch.diag(torch.ones(T - 1), -1))
     assert full_qk(model, 1, 0).norm() == 0, "of tokens as they are embedded it sees nothing before them"
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 
 from etude.core.errors import UsageError
-from etude.interp.composition import Composition, composition
+from etude.interp.circuits import copying_score, full_ov
+from etude.interp.composition import Composition, chance_of_copying, composition
 from etude.models.architectures.decoder import Decoder
 from etude.models.decoder_model import DecoderModel
 from etude.models.planted import planted
@@ -104,6 +106,52 @@ def test_random_heads_have_no_excess(width: int, heads: int) -> None:
         assert abs(np.nanmean(found.projected)) < 0.02
         if heads == 1:  # whatever is written can be read
             np.testing.assert_allclose(found.projected[0, 0, 1:, 0], 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("heads", [2, 4])
+def test_the_greatest_of_random_heads_is_rarely_beyond_chance_and_often_near_it(heads: int) -> None:
+    """Of 100 models it is passed by 5 at most in expectation."""
+    found = [composition(drawn(seed, heads=heads, layers=2, norm="none"), "K") for seed in range(100)]
+    greatest = np.array([np.nanmax(one.projected) for one in found])
+    chance = found[0].projected_chance
+    assert (greatest > chance).mean() <= 0.12
+    assert (greatest > 0.6 * chance).mean() >= 0.2
+
+
+def test_of_more_pairs_more_comes_by_chance() -> None:
+    few, many = (composition(drawn(layers=layers, heads=2), "K").projected_chance for layers in (2, 5))
+    assert 0 < few < many
+
+
+def test_the_planted_composition_is_beyond_chance_and_no_other_is() -> None:
+    found = composition(planted(V, T), "K")
+    assert found.projected[0, 0, 1, 0] > found.projected_chance > 0
+    assert np.nanmax(np.delete(found.projected[0, :, 1, :].ravel(), 0)) < found.projected_chance
+
+
+def test_where_all_can_be_read_nothing_is_beyond_chance() -> None:
+    assert composition(drawn(heads=1, layers=2), "K").projected_chance == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("width", "heads"), [(16, 2), (32, 2)])
+def test_random_heads_rarely_copy_beyond_chance_and_often_come_near_it(width: int, heads: int) -> None:
+    """Of untrained models with many tokens."""
+    greatest = []
+    for seed in range(80):
+        shape = Decoder(layers=2, width=width, heads=heads, feedforward=0, context=T, norm="none", biases=False)
+        model = cast("DecoderModel", shape.build(200, seed=seed).eval())
+        scores = [float(copying_score(full_ov(model, layer, head))) for layer in (0, 1) for head in range(heads)]
+        greatest.append(max(scores))
+    chance = chance_of_copying(width, width // heads, 2 * heads)
+    assert (np.array(greatest) > chance).mean() <= 0.15
+    assert (np.array(greatest) > 0.5 * chance).mean() >= 0.2
+
+
+def test_chance_of_copying_rises_with_the_heads_and_falls_with_their_rank() -> None:
+    assert chance_of_copying(64, 16, 4) < chance_of_copying(64, 16, 64) < 1
+    assert chance_of_copying(64, 32, 4) < chance_of_copying(64, 16, 4)
+    assert chance_of_copying(64, 1, 2) == chance_of_copying(1, 8, 2) == 1, "every other head of rank 1 scores 1"
+    assert chance_of_copying(16, 8, 4, seed=1) == chance_of_copying(16, 8, 4, seed=1) != chance_of_copying(16, 8, 4)
 
 
 def test_the_seed_alone_decides_the_baseline() -> None:

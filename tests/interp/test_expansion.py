@@ -10,8 +10,10 @@ from torch import Tensor
 
 from etude.core.errors import UsageError
 from etude.evals.behaviours import repeats
-from etude.interp.expansion import Expansion, expand
+from etude.interp import expansion
+from etude.interp.expansion import Expansion, expand, streams_by_path
 from etude.models.architectures.decoder import Decoder
+from etude.models.cache import Cache
 from etude.models.decoder_model import DecoderModel
 from etude.models.planted import CERTAIN, planted
 from etude.nn.attention.sliding import Sliding
@@ -89,6 +91,47 @@ def test_the_logit_of_the_answers_alone(model: DecoderModel) -> None:
         part.total(), logits(model).gather(-1, answers[..., None]).squeeze(-1), atol=1e-4, rtol=0
     )
     assert part.by_order().shape == (model.spec.layers + 1, 3, T)
+
+
+def test_streams_are_what_the_unembedding_reads_of_each_path(model: DecoderModel) -> None:
+    model = model.double()
+    found, left = expand(model, TOKENS), streams_by_path(model, TOKENS)
+    W_U, b_U = model.unembedding()
+    W_U, b_U = W_U.detach(), 0 if b_U is None else b_U.detach()
+    assert left.paths == found.paths and left.streams.shape == (len(found.paths), 3, T, model.spec.width)
+    torch.testing.assert_close(left.streams @ W_U, found.logits)
+    torch.testing.assert_close(left.by_order() @ W_U, found.by_order())
+    torch.testing.assert_close(left.constant @ W_U + b_U, found.constants)
+    with torch.no_grad():
+        torch.testing.assert_close(left.streams.sum(0) + left.constant, model.hidden(TOKENS))
+
+
+@pytest.mark.parametrize("fields", [{}, {"positions": "rotary", "norm": "rms"}], ids=str)
+def test_no_path_leads_from_one_document_to_another(fields: dict[str, Any]) -> None:
+    model = lively(**fields).double()
+    documents = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2]).expand(3, -1)
+    apart = expand(model, TOKENS, documents=documents)
+    with torch.no_grad():
+        wanted = model(TOKENS, documents=documents)
+    torch.testing.assert_close(apart.total(), wanted)
+    assert (wanted - logits(model)).abs().max() > 0.1, "kept apart they are read otherwise"
+    other = TOKENS.clone()
+    other[:, :3] = (other[:, :3] + 1) % V
+    later = (slice(None), slice(None), slice(3, None))
+    torch.testing.assert_close(expand(model, other, documents=documents).logits[later], apart.logits[later])
+
+
+def test_more_logits_than_can_be_held_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lively()
+    values = 9 * 3 * T * V
+    monkeypatch.setattr(expansion, "MOST_VALUES", values)
+    assert expand(model, TOKENS).logits.numel() == values
+    monkeypatch.setattr(expansion, "MOST_VALUES", values - 1)
+    with pytest.raises(UsageError, match=f"9 paths of 24 tokens have {values} logits, .*: give answers") as caught:
+        expand(model, TOKENS)
+    assert "\n" not in str(caught.value)
+    assert expand(model, TOKENS, answers=TOKENS).logits.numel() == values // V
+    assert len(streams_by_path(model, TOKENS).paths) == 9
 
 
 def test_each_path_is_the_product_of_its_matrices() -> None:
@@ -174,6 +217,8 @@ def test_what_is_no_sum_over_paths_is_refused() -> None:
     with pytest.raises(UsageError, match="3 layers of 4 heads have 125 paths, more than most = 124: raise it"):
         expand(lively(layers=3, heads=4), TOKENS, most=124)
     assert len(expand(lively(layers=3, heads=4), TOKENS, most=125).paths) == 125
+    with pytest.raises(UsageError, match="a past has keys that no path begins at: leave past out"):
+        expand(lively(), TOKENS, past=Cache(T))
     dropping = lively(dropout=0.1)
     assert len(expand(dropping, TOKENS).paths) == 9
     with pytest.raises(UsageError, match="dropout is on"):

@@ -228,7 +228,7 @@ def test_what_cannot_be_compared(model: DecoderModel):
 
 def test_a_model_that_drops_out_is_refused():
     model = Decoder(layers=1, width=8, heads=2, feedforward=16, context=8, dropout=0.5).build(11).train()
-    with pytest.raises(UsageError, match="drops out a share of 0.5: call its eval"):
+    with pytest.raises(UsageError, match="drops out a share of"):
         dose_response(
             model, torch.zeros(1, 4, dtype=torch.long), "L0.resid.post", torch.ones(8), LogitDifference(1), [1.0]
         )

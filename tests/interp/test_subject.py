@@ -159,5 +159,5 @@ def test_an_encoder_is_no_decoder(lab: Lab):
     data = Tokens(Fable(stories=60), BytePair(vocabulary=300, specials=("mask", "first", "separator")))
     shape = Encoder(layers=1, width=8, heads=1, feedforward=8, context=8)
     on = subject(lab.run(Train(data=data, model=shape, objective=Masked(), steps=0, evaluate_tokens=256)))
-    with pytest.raises(UsageError, match="^this instrument reads decoders, and the model is an encoder: choose a"):
+    with pytest.raises(UsageError, match="this instrument reads decoders, and the model is an encoder"):
         _ = on.decoder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,18 @@ import pytest
 import torch
 
 import etude
+from etude.core.done import Done
 from etude.core.errors import UsageError
 from etude.core.lab import Lab
 from etude.core.recipe import Recipe
+from etude.core.run import Draft
 from etude.core.seeds import stream
 from etude.evals.behaviours import head_scores, repeats, tokens_in
-from etude.evals.loss import chosen_windows
+from etude.evals.loss import chosen_windows, score
 from etude.evals.recipes import Heads
-from etude.interp import circuit_work
+from etude.interp import circuit_work, expansion
+from etude.interp.circuits import full_ov, full_qk
+from etude.interp.expansion import expand
 from etude.interp.gradients import integrated_gradients
 from etude.interp.lens_work import translators_of
 from etude.interp.lenses import logit_lens
@@ -36,17 +41,20 @@ from etude.interp.recipes import (
     Steer,
     TunedLens,
 )
+from etude.interp.tuned_lens import lens_divergence
 from etude.models.architectures.decoder import Decoder
 from etude.models.architectures.encoder import Encoder
 from etude.models.decoder_model import DecoderModel
 from etude.models.planted import CERTAIN
 from etude.models.recipes import Planted
+from etude.models.saved import save_model
 from etude.text.corpora.fable import Fable
 from etude.text.data import TextData
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.bpe import BytePair
 from etude.text.tokenizers.byte import Byte
 from etude.train.objectives.masked import Masked
+from etude.train.objectives.next_token import NextToken
 from etude.train.recipes import Train
 from etude.train.schedule import Schedule
 
@@ -63,6 +71,8 @@ TRAINED = Train(
     evaluate_tokens=256,
     precision="fp32",
 )
+
+ATTENTION = replace(TRAINED, model=replace(TRAINED.model, feedforward=0))
 
 
 @pytest.fixture(scope="module")
@@ -316,6 +326,73 @@ def test_what_the_circuits_do_not_say_is_said(shape: dict[str, Any], words: str,
     assert lab.run(HeadCircuits(TRAINED, pairs=3, draws=1)).result["notices"] == []
 
 
+def test_padded_rows_are_neither_paired_nor_scored(lab: Lab, tmp_path: Path):
+    """A model whose padding would copy most of all, were it tokens."""
+    recipe = ATTENTION.resolve()
+    found, padded = Draft(tmp_path / "padded.partial", recipe), lab.run(recipe)
+    for name in padded.files:
+        (found.path / name).write_bytes(padded.file(name).read_bytes())
+    model = loaded(lab, recipe)
+    large, more = replace(model.spec, context=24).build(300), 300 - 257
+    state = model.state_dict()
+    draw = torch.Generator().manual_seed(0)
+    state["embed.W_E"] = torch.cat([state["embed.W_E"], 9 * torch.randn(more, 16, generator=draw)])
+    state["unembed.W_U"] = torch.cat([state["unembed.W_U"], 9 * torch.randn(16, more, generator=draw)], 1)
+    if "unembed.b_U" in state:
+        state["unembed.b_U"] = torch.cat([state["unembed.b_U"], torch.zeros(more)])
+    large.load_state_dict(state)
+    save_model(large, found.path)
+    inputs = Done()
+    inputs.add(recipe, found.finish({}, {}))
+    asked = HeadCircuits(recipe, pairs=7, draws=1)
+    result = circuit_work.circuits(asked, inputs, Draft(tmp_path / "circuits.partial", asked))
+    assert isinstance(large, DecoderModel)
+    clean = plain(large.eval())
+    for number, head in enumerate(result["heads"]):
+        for kind, rate, full in (("ov", "copying", full_ov), ("qk", "matching", full_qk)):
+            whole = full(clean, number // 2, number % 2).product()
+            assert whole.max() > 2 * whole[:257, :257].max(), "padding has the largest values"
+            assert len(head[kind]) == 7
+            values = whole[:257, :257].flatten().sort(descending=True).values[:7].tolist()
+            assert [pair["value"] for pair in head[kind]] == pytest.approx(values, rel=1e-4)
+            own = torch.linalg.eigvals(whole[:257, :257].double())
+            assert head[rate] == pytest.approx(float(own.sum().real / own.abs().sum()), abs=1e-3)
+
+
+def test_the_paths_are_those_of_the_whole_expansion(lab: Lab, monkeypatch: pytest.MonkeyPatch):
+    model, windows = loaded(lab, ATTENTION), 3
+    examples = TextData.open(lab.run(DATA)).examples("valid", 24)
+    batch = examples.batch(chosen_windows(examples, windows * 24))
+    targets = torch.from_numpy(batch.targets)
+    found = expand(model, torch.from_numpy(batch.inputs))
+    monkeypatch.setattr(expansion, "MOST_VALUES", 0)  # no path has its logits made
+    result = lab.run(Paths(ATTENTION, windows=windows)).result
+    so_far = found.by_order().cumsum(0) + found.constants
+    own = -so_far.double().log_softmax(-1).gather(-1, targets.expand(3, -1, -1)[..., None]).squeeze(-1)
+    assert [order["mean"] for order in result["orders"]] == pytest.approx(own.mean((1, 2)).tolist(), rel=1e-6)
+    true = found.logits.gather(-1, targets.expand(9, -1, -1)[..., None]).squeeze(-1)
+    lifted = (true - found.logits.mean(-1)).double().mean((1, 2)).tolist()
+    wanted = {"→".join(f"L{la}H{he}" for la, he in path): v for path, v in zip(found.paths, lifted, strict=True)}
+    told = {path["path"].replace(" ", "").replace("direct", ""): path["value"] for path in result["paths"]}
+    assert told == pytest.approx(wanted, abs=1e-6) and max(map(abs, lifted)) > 0.01
+    assert result["difference"] < 1e-5 and result["count"] == 9
+
+
+def test_documents_that_a_training_kept_apart_are_looked_at_apart(lab: Lab):
+    apart = replace(ATTENTION, objective=NextToken(apart=True))
+    model, objective = loaded(lab, apart), NextToken(apart=True)
+    examples = objective.examples(TextData.open(lab.run(DATA)), "valid", 24)
+    whole, windows = TextData.open(lab.run(DATA)).examples("valid", 24), np.arange(len(examples))
+    own, other = (score(model, those, windows).loss.sum() / (24 * len(windows)) for those in (examples, whole))
+    assert abs(own - other) > 2e-5, "to see other documents changes the loss"
+    result = lab.run(Paths(apart, windows=len(windows))).result
+    assert result["orders"][-1]["mean"] == pytest.approx(own, abs=1e-6) and result["difference"] < 1e-5
+    tuned = lab.run(TunedLens(apart, steps=2, evaluate_tokens=0))
+    for told, translators in (("logit_lens", None), ("tuned_lens", translators_of(tuned))):
+        own, other = (lens_divergence(model, those, windows, translators).numpy() for those in (examples, whole))
+        assert abs(own - other).max() > 2e-6 and tuned.result[told] == pytest.approx(own, abs=1e-7)
+
+
 def test_the_paths_sum_to_the_model_and_the_induction_head_is_the_strongest(lab: Lab):
     result = lab.run(Paths(PLANTED, windows=3)).result
     assert result["count"] == 9 and result["difference"] < 1e-4
@@ -345,9 +422,12 @@ def test_only_the_circuits_two_heads_are_missed(how: Any, lab: Lab):
         assert result["group"]["loss"]["mean"] == pytest.approx(np.log(257), rel=1e-6)
 
 
-def test_the_loss_is_that_which_heads_are_scored_with(lab: Lab):
+def test_heads_are_taken_out_on_other_sequences_than_they_were_chosen_by(lab: Lab):
     ablated, scored = (lab.run(kind(TRAINED, sequences=6)).result for kind in (HeadAblation, Heads))
-    assert ablated["loss"]["mean"] == pytest.approx(scored["repeated_loss"]["mean"], rel=1e-6)
+    for said, name in ((scored["repeated_loss"], "repeats"), (ablated["loss"], "ablated repeats")):
+        own = head_scores(loaded(lab, TRAINED), repeats(6, 24, 257, stream(0, name))).repeated_loss.mean()
+        assert said["mean"] == pytest.approx(own, rel=1e-6)
+    assert ablated["loss"]["mean"] != pytest.approx(scored["repeated_loss"]["mean"], rel=1e-6)
 
 
 def test_a_large_model_reads_some_texts_at_a_time_and_finds_the_same(
@@ -379,6 +459,9 @@ def test_sequences_are_made_of_the_texts_own_tokens(lab: Lab):
     assert set(drawn.tokens.flatten()) <= set(among.tolist())
     expected = head_scores(loaded(lab, PLANTED), drawn).repeated_loss.mean()
     assert result["repeated_loss"]["mean"] == pytest.approx(expected)
+    drawn = repeats(4, 24, among, stream(0, "ablated repeats"))
+    assert set(drawn.tokens.flatten()) <= set(among.tolist())
+    expected = head_scores(loaded(lab, PLANTED), drawn).repeated_loss.mean()
     ablated = lab.run(HeadAblation(PLANTED, sequences=4, drawn="text")).result
     assert ablated["loss"]["mean"] == pytest.approx(expected)
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
 from etude.core.errors import UsageError
 from etude.core.lab import Lab
 from etude.core.run import Run
+from etude.evals.statistics import Estimate, mean
 from etude.models.architectures.decoder import Decoder
 from etude.models.architectures.encoder import Encoder
 from etude.models.recipes import Planted
 from etude.studies.circuits import Circuits
+from etude.studies.sections import circuits_page
 from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.bpe import BytePair
@@ -44,7 +52,7 @@ def test_the_planted_circuit_is_told(lab: Lab):
     assert repeats[1] == "clear" and "L1H0 gives most attention to the token after the last occurrence" in repeats[0]
     assert repeats[0].startswith("Where random tokens repeat, the loss changes by -"), "it falls"
     assert needed[1] == "clear" and needed[0].startswith("Without L1H0 the loss on repeats rises most, by 5.")
-    assert copies == ("L1H0 copies most by its weights: score 1.000.", "clear")
+    assert copies[1] == "clear" and copies[0].startswith("L1H0 copies most by its weights: score 1.000, where the")
     assert keys[1] == "clear" and "the keys of L1H0 can read the largest share of what L0H0 writes" in keys[0]
     assert (queries[1], values[1]) == ("none", "none"), "no head's queries or values read what L0H0 writes"
     # On a text that it was not made for, the induction head's own path is confident and wrong.
@@ -77,6 +85,43 @@ def test_of_an_untrained_model_no_induction_and_no_need_of_a_head_is_claimed(lab
     assert repeats[1] == "none" and "induction head" not in repeats[0]
     assert needed[1] == "none"
     assert copies[1] != "clear"
+
+
+def test_of_untrained_models_next_to_no_copying_and_composition_is_called_clear(lab: Lab):
+    """Each finding is clear by chance once in 20 models or less; of six, with three kinds of composition, 24 in all."""
+    found = []
+    for seed in range(6):
+        of = lab.run(Circuits(replace(untrained(), seed=seed), sequences=2).circuits)
+        found += circuits_page._copies(of) + [one for kind in "QKV" for one in circuits_page._composed(of, kind)]
+    assert len(found) == 24
+    assert sum(finding.strength == "clear" for finding in found) <= 4
+
+
+@pytest.mark.parametrize(
+    ("heads", "rise", "strength"),
+    [
+        (1, (0.5, 0.1, 0.9, 10), "clear"),
+        (40, (0.5, 0.1, 0.9, 10), "none"),  # of so many, one is as far above 0 by chance
+        (40, (0.5, 0.4, 0.6, 10), "clear"),
+        (1, (0.029, 0.028, 0.030, 10), "none"),  # less than 1% of the loss
+        (1, (0.5, 0.5, 0.5, 1), "none"),
+    ],
+)
+def test_a_head_is_needed_where_its_rise_is_above_0_among_so_many_and_not_next_to_nothing(
+    heads: int, rise: tuple[float, float, float, int], strength: str
+):
+    run = SimpleNamespace(id="run", result={"loss": Estimate(3.0, 2.9, 3.1, 10).to_json()})
+    none = {"increase": Estimate(-1.0, -1.0, -1.0, 10).to_json()}
+    rows = [{"increase": Estimate(*rise).to_json()}, *[none] * (heads - 1)]
+    run.result["heads"] = [{"head": f"L0H{n}", **row} for n, row in enumerate(rows)]
+    assert circuits_page._needed(cast("Run", run)).strength == strength
+
+
+@given(n=st.integers(2, 30), heads=st.integers(1, 200), seed=st.integers(0, 99))
+def test_the_corrected_interval_is_students_at_the_corrected_level(n: int, heads: int, seed: int):
+    values = np.random.default_rng(seed).normal(1, 1, n)
+    test: Any = ttest_1samp(values, 0, alternative="greater")
+    assert circuits_page.rises(mean(values).to_json(), heads) == (test.pvalue < 0.025 / heads)
 
 
 @pytest.mark.parametrize(

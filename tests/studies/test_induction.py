@@ -162,9 +162,14 @@ def test_of_the_planted_circuit_all_is_told_as_it_is(done: Done, lab: Lab):
 
 
 RISES = {
-    "sudden": (Rise(0, 2, SHORT, 0.9, 2 * LEAST), "clear", "; a phase change, and the strongest induction score goes"),
-    "slow": (Rise(0, 4, 0.6, 0.9, 2 * LEAST), "none", "; no phase change."),
-    "small": (Rise(0, 2, SHORT, 0.9, LEAST / 2), "none", "; no phase change."),
+    "sudden": (
+        Rise(2, 4, SHORT, 0.9, 2 * LEAST, 0.0),
+        "clear",
+        "; a phase change, and the strongest induction score goes",
+    ),
+    "slow": (Rise(0, 4, 0.6, 0.9, 2 * LEAST, 0.0), "none", "; no phase change."),
+    "small": (Rise(2, 4, SHORT, 0.9, LEAST / 2, 0.0), "none", "; no phase change."),
+    "from the start": (Rise(0, 2, SHORT, 0.9, 2 * LEAST, 0.0), "none", "; no phase change."),
     "none": (None, "none", "no easier, beside fresh tokens, than before training."),
 }
 
@@ -181,6 +186,35 @@ def test_a_phase_change_is_said_where_there_is_one(
         assert finding.strength == strength and words in said
         if rise is not None:
             assert f"comes between steps {rise.start} and {rise.end}: {round(100 * rise.share)}%" in said
+
+
+@pytest.mark.parametrize(("second", "strength"), [(0.5, "clear"), (2.1, "uncertain")])
+def test_a_difference_is_clear_where_every_seed_shows_it(
+    second: float, strength: str, done: Done, monkeypatch: pytest.MonkeyPatch
+):
+    def row(mean: float) -> dict[str, Any]:
+        return {"run": "run", "mean": mean, "low": mean - 0.1, "high": mean + 0.1, "n": 9}
+
+    rows = {"two layers": [row(0.4), row(second)], "one layer": [row(2.0), row(2.0)]}
+    monkeypatch.setattr(induction_findings, "losses", lambda study, done: rows)
+    assert induction_findings._difference(STUDY, done).strength == strength
+
+
+def test_where_all_heads_of_a_layer_go_the_rise_has_to_be_half_of_the_way_to_guessing(done: Done, lab: Lab):
+    """Nothing is left to compare with. The planted heads are missed by as much, those of a random model are not."""
+    runs = as_if_learned(done, lab, 2)
+    one = STUDY.ablation(runs)
+    for of, strength in ((PLANTED, "clear"), (STUDY.train(2, 0), "uncertain")):
+        runs.add(one.resolve(), lab.run(HeadAblation(of, group=("L1H0", "L1H1"), sequences=8)))
+        (lost,) = induction_findings._lost(STUDY, runs)
+        assert "their layers have no other heads to compare with" in plain(lost.text)
+        assert lost.strength == strength
+
+
+def test_what_runs_give_notice_of_is_on_the_page(answer: Run, lab: Lab):
+    (notice,) = lab.run(STUDY.circuits).result["notices"]
+    assert "positions are rotary" in notice
+    assert f"{notice}." in answer.file("report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ from hypothesis import strategies as st
 from etude.core.lab import Lab
 from etude.evals.recipes import Heads
 from etude.models.recipes import Planted
-from etude.studies.sections.induction_numbers import ENOUGH, LEAST, SHORT, induction_heads, stands_out, steepest
+from etude.studies.sections.induction_numbers import (
+    BEFORE,
+    ENOUGH,
+    LEAST,
+    SHORT,
+    induction_heads,
+    stands_out,
+    steepest,
+)
 from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.byte import Byte
@@ -25,6 +34,28 @@ def test_a_sudden_rise_is_found_where_it_is():
     assert found is not None and found.sudden
     assert (found.start, found.end, found.share, found.total) == (300, 400, 0.1, 3)
     assert found.gained == pytest.approx(2.8 / 3)
+
+
+@pytest.mark.parametrize("tau", [20, 60, 100, 150, 200, 300, 500])
+def test_a_curve_that_starts_steep_and_flattens_out_is_no_phase_change(tau: float):
+    found = steepest(STEPS, [4 * (1 - math.exp(-step / tau)) for step in STEPS])
+    assert found is not None and found.start == 0 and found.before == 0 and not found.sudden
+    assert tau > 200 or found.share <= SHORT, "for want of length alone it would have been one"
+
+
+@pytest.mark.parametrize("middle", [300, 500, 650])
+def test_a_sigmoid_is_a_phase_change_where_it_is_steep(middle: float):
+    found = steepest(STEPS, [4 / (1 + math.exp((middle - step) / 30)) for step in STEPS])
+    assert found is not None and found.sudden and found.start < middle < found.end
+    slow = steepest(STEPS, [4 / (1 + math.exp((middle - step) / 200)) for step in STEPS])
+    assert slow is not None and not slow.sudden
+
+
+@pytest.mark.parametrize(("before", "expected"), [(BEFORE - 0.01, True), (BEFORE + 0.01, False)])
+def test_little_of_the_rise_may_come_before_a_phase_change(before: float, expected: bool):
+    found = steepest(STEPS, [4 * part for part in (0, before / 2, before, before, before + 0.65, *[1] * 6)])
+    assert found is not None and (found.start, found.end) == (300, 400)
+    assert found.before == pytest.approx(before) and found.sudden is expected
 
 
 def test_a_slow_rise_is_no_phase_change():
@@ -113,6 +144,12 @@ def test_a_head_stands_out_from_even_attention_and_from_a_fixed_distance(one: di
 def test_for_other_kinds_a_fixed_distance_is_what_is_meant():
     one = head(0.9, 0.9) | {"previous": head(0.9, None)["induction"]}
     assert stands_out(one, "previous", 0.1) and not stands_out(one, "induction", 0.1)
+
+
+def test_a_head_is_compared_with_what_its_own_layer_sees():
+    one = head(0.35, 0.0)
+    assert stands_out(one, "induction", 0.1) and stands_out(one | {"chance": 0.1}, "induction", 0.2)
+    assert not stands_out(one | {"chance": 0.2}, "induction", 0.1)
 
 
 @pytest.mark.parametrize("back", [0, 9])

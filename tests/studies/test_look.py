@@ -20,6 +20,8 @@ from etude.models.architectures.encoder import Encoder
 from etude.models.architectures.encoder_decoder import EncoderDecoder
 from etude.models.outgoing import format_for, weights_of
 from etude.models.recipes import Imported, Planted, shape_in
+from etude.nn.attention.banded import Banded
+from etude.nn.attention.sliding import Sliding
 from etude.report.blocks import Section, walk
 from etude.studies.look import Look
 from etude.text.corpora.fable import Fable
@@ -84,6 +86,21 @@ def test_of_the_planted_circuit_the_page_says_what_is_true(lab: Lab):
     assert sections(study, done_of(lab, run)) == [*EVERY, "What the heads do elsewhere"]
     page = run.file("report.html").read_text(encoding="utf-8")
     assert all(f'id="run-{name}"' in page for name in run.inputs)
+    assert "These findings are of one text: they hold of it exactly, and say nothing of others." in page
+    assert "Those of the heads are of random tokens." in page
+
+
+def test_heads_are_compared_with_what_their_own_layer_sees(lab: Lab):
+    """Of an untrained model whose layers see 2 positions, half of the attention to the token before is even."""
+    study = Look(untrained(attention=Sliding(window=2)), "The fox sat.", sequences=8)
+    run = lab.run(study)
+    before = next(line for line in said(run) if "the token before" in line)
+    assert before.startswith("No head stands out") and "even attention would give 0.500" in before
+    banded = lab.run(Look(untrained(attention=Banded(window=2)), "The fox sat.", sequences=8))
+    page = banded.file("report.html").read_text(encoding="utf-8")
+    assert "as far as its layer sees" in page and "as far as its layer sees" not in run.file("report.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_numbers_are_those_of_the_runs(lab: Lab):

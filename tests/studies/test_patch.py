@@ -61,6 +61,7 @@ def test_the_planted_circuit_is_told(lab: Lab):
     assert top == {("L0.resid.pre", "1"), ("L1.resid.pre", "2"), ("L1.resid.post", "6")}
     page = run.file("report.html").read_text(encoding="utf-8")
     assert "They differ at position 1 (b / x)." in page
+    assert "These findings are of one pair of prompts: they hold of it exactly, and say nothing of others." in page
     assert all(f'id="run-{name}"' in page for name in run.inputs)
 
 
@@ -142,7 +143,7 @@ def test_what_cannot_be_asked(fields: dict[str, Any], words: str):
     [
         ({"corrupted": "axcdeabx"}, "the clean prompt has 7 tokens and the corrupted one 8"),
         ({"right": "yes"}, "'yes' is 'y' .* one token is needed"),
-        ({"right": "e"}, "both prompts are answered with 'e'"),
+        ({"right": "e"}, "--right and --wrong are both 'e': name two tokens"),
         ({"receivers": ("L1",)}, "receiver 'L1' is none"),
     ],
 )

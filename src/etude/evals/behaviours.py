@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
@@ -107,7 +109,8 @@ class HeadScores:
             the positions that have such a place. A head that looks back a fixed distance scores alike on this and on
             induction, a head that does induction here next to nothing. NaN where there is no other period.
         first: [N, L, H] attention to the first position.
-        chance: [N] what attention spread evenly over all visible positions would score.
+        chance: [N, L] what attention spread evenly over all positions that a layer's rule lets it see would give to
+            each of them. Of a place outside a window it is more than can be scored.
         repeated_loss: [N] mean cross-entropy in nats where the answer has been seen, from the second period on.
         fresh_loss: [N] the same in the first period, where it cannot be known.
     """
@@ -158,7 +161,8 @@ def _scores_of(model: Transformer, tokens: Tensor, period: Tensor, other: Tensor
     rows = query.expand(len(tokens), -1)
     elsewhere = rows - other[:, None] + 1
     has_one = second * (elsewhere >= 0) * (other[:, None] > 0)  # nowhere without another period: 0 / 0 is NaN
-    even = (second / (query + 1)).sum(-1) / second.sum(-1)
+    visible = _visible(model, length)
+    even = (second[:, None] / visible).sum(-1) / second.sum(-1)[:, None]
     logp = log_softmax(logits[:, :-1].double(), -1)
     loss = -logp.gather(-1, tokens[:, 1:, None]).squeeze(-1)  # [B, T-1]: of predicting position t + 1 at t
     known = later[:, :-1]
@@ -172,3 +176,9 @@ def _scores_of(model: Transformer, tokens: Tensor, period: Tensor, other: Tensor
         ((loss * known).sum(1) / known.sum(1)).numpy(),
         ((loss * (1 - known)).sum(1) / (1 - known).sum(1)).numpy(),
     )
+
+
+def _visible(model: Transformer, length: int) -> Int[Tensor, "L T"]:
+    """Return how many positions each layer sees from each."""
+    counts = [layer.attn.rule.mask(length, length).sum(-1) for layer in cast("Any", model).layers]
+    return torch.stack(counts) if counts else torch.zeros(0, length, dtype=torch.int64)

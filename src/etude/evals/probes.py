@@ -8,6 +8,7 @@ and a probe's selectivity is how much better it does on the true labels.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -51,7 +52,7 @@ class Labelled:
 
     Attributes:
         x: [N D] activations.
-        y: [N] labels: whole numbers from 0 are classes, floats are numbers.
+        y: [N] labels: whole numbers from 0 and truth values are classes, floats are numbers.
         tokens: [N] the token at each row, of whose type control labels are a function.
         windows: [N] the window of each row. Rows of one window depend on each other.
     """
@@ -138,7 +139,7 @@ def _require_sides(train: Labelled, test: Labelled) -> None:
 
 def _require_sound(side: Labelled) -> None:
     kind = side.y.dtype.kind
-    if kind not in "iuf" or (kind == "i" and side.y.min() < 0):
+    if kind not in "biuf" or (kind == "i" and side.y.min() < 0):
         raise UsageError(f"labels such as {min(side.y)!r} are no classes: give whole numbers from 0, or floats")
     if not np.isfinite(side.x).all() or not np.isfinite(side.y).all():
         raise UsageError("an activation or a label is not finite: leave such rows out")
@@ -207,9 +208,14 @@ def _position(rows: Rows, tokenizer: Tokenizer) -> np.ndarray:
     return rows.position.double().numpy()
 
 
+BLANK = re.compile(r" |\\[nrt]")
+"""White space as `Tokenizer.piece` writes it."""
+
+
 def _word_start(rows: Rows, tokenizer: Tokenizer) -> np.ndarray:
     kinds, which = np.unique(rows.tokens.numpy(), return_inverse=True)
-    return np.array([tokenizer.piece(int(kind)).startswith(" ") for kind in kinds], np.int64)[which]
+    pieces = [tokenizer.piece(int(kind)) for kind in kinds]
+    return np.array([piece[:1] == " " and BLANK.sub("", piece) != "" for piece in pieces], np.int64)[which]
 
 
 FACTS: dict[str, Fact] = {
@@ -237,7 +243,9 @@ def held_out(windows: Int[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
     return which % HELD_OUT == HELD_OUT - 1
 
 
-def most_frequent(labels: Int[np.ndarray, " N"], classes: int) -> Int[np.ndarray, " C"]:
+def most_frequent(
+    labels: Int[np.ndarray, " N"] | Bool[np.ndarray, " N"], classes: int
+) -> Int[np.ndarray, " C"] | Bool[np.ndarray, " C"]:
     """Return the most frequent labels, from the most frequent down; of equally frequent ones the smaller first. Labels
     below 0 are none."""
     kinds, counts = np.unique(labels[labels >= 0], return_counts=True)

@@ -27,6 +27,7 @@ from etude.core.site import Site, match
 from etude.evals.filling import Filling, Layout
 from etude.evals.loss import batch_for, batches, chosen_windows
 from etude.evals.recipes import Record
+from etude.evals.splits import windows_of
 from etude.models.load import load
 from etude.models.transformer import Transformer
 from etude.nn.look import look
@@ -76,8 +77,9 @@ def passing(model: Transformer, examples: Examples, windows: np.ndarray, sites: 
     """
     chosen = list(sites)
     size = batch_for(examples.vocabulary, examples.context)
-    for tokens, targets, _ in batches(examples, windows, next(model.parameters()).device, size):
-        seen = look(model, tokens, chosen)
+    for tokens, targets, found in batches(examples, windows, next(model.parameters()).device, size):
+        given: dict[str, Any] = found
+        seen = look(model, tokens, chosen, **given)
         yield Passed({site: as_vectors(site, seen[site]).cpu() for site in chosen}, tokens.cpu(), targets.cpu())
 
 
@@ -103,20 +105,23 @@ def record(
         folder: where the two files are written.
         mark: a file in which it is kept, every other second, how far the recording is. Called again with it, the same
             call goes on from there and comes to the same files; that the model is the same is for the caller to see
-            to. None begins anew.
+            to. None begins anew, and so does a mark whose files are gone.
         progress: called with windows done and in all.
 
     Raises:
-        UsageError: a glob matches nothing or a weight, a site has no vector for each token, or an activation is not
-            finite.
+        UsageError: there are no windows, a glob matches nothing or a weight, a site has no vector for each token, or an
+            activation is not finite.
     """
     chosen = _activations_among(model, sites)
+    if not len(windows):
+        raise UsageError("0 windows are nothing to record: give one or more")
     total = _positions(examples, windows)
     first = next(passing(model, examples, windows[:1], chosen)).values
     layout: Layout = {site: (value.dtype, (total, value.shape[-1])) for site, value in first.items()}
     rows: Layout = dict.fromkeys(Rows._fields, (torch.int32, (total,)))
     call = hashlib.sha256(repr((layout, len(windows))).encode() + windows.tobytes()).hexdigest()
-    done, at = _how_far(mark, call)
+    there = all((folder / name).exists() for name in (ACTIVATIONS, ROWS))
+    done, at = _how_far(mark, call) if there else (0, 0)
     with (
         Filling(folder / ACTIVATIONS, layout, new=not done) as values,
         Filling(folder / ROWS, rows, new=not done) as of,
@@ -223,7 +228,7 @@ class Recording:
 def recording(recipe: Record, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
     """Record activations on windows spread over the training split."""
     model, _ = load(inputs[recipe.of])
-    examples = TextData.open(inputs[recipe.of.text]).examples("train", recipe.of.context)
+    examples = windows_of(recipe.of, TextData.open(inputs[recipe.of.text]), "train")
     windows = chosen_windows(examples, recipe.tokens)
     recorded = record(
         model,

@@ -51,7 +51,7 @@ def require_activations(model: ModelRecipe, glob: str) -> None:
     """
     name = glob.rpartition(".")[2] if is_glob(glob) else require_site(model, glob).rpartition(".")[2]
     if name.startswith(("W_", "b_")) or name in ("w", "b"):
-        raise UsageError(f"{glob} is a weight, which needs no recording; record an activation")
+        raise UsageError(f"{glob} is a weight; name an activation, such as L0.resid.post")
 
 
 def width_of(model: ModelRecipe, glob: str) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.evals.baselines import Baseline, Bigram, Uniform, count_pairs, score_baseline
@@ -48,6 +49,24 @@ def samples(of: ModelRecipe, data: TextData, split: str) -> Examples:
     """Return the samples of a split that a model is scored on."""
     asked = asked_of(of)
     return data.examples(split, of.context) if asked is None else asked.examples(data, split, of.context)
+
+
+def windows_of(of: ModelRecipe, data: TextData, split: str) -> Examples:
+    """Return the samples of a split as plain text, for instruments that look at a model, whatever it was trained to say
+    of them. Where its training kept documents apart, so do these.
+
+    Raises:
+        UsageError: its training counted positions anew in each document; or the split is too short.
+    """
+    asked = asked_of(of)
+    if asked is None or not getattr(asked, "apart", False):
+        return data.examples(split, of.context)
+    if getattr(asked, "restart", False):
+        raise UsageError(
+            "this model counts positions anew in each document of a window, which instruments do not: choose one"
+            " trained with objective.restart off"
+        )
+    return asked.examples(data, split, of.context)
 
 
 def score_split(recipe: Score, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:

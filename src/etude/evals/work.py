@@ -53,7 +53,7 @@ def heads(recipe: Heads, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, 
     layers, count = scores.induction.shape[1:]
     return {
         "heads": [_head(scores, layer, head) for layer in range(layers) for head in range(count)],
-        "chance": float(scores.chance.mean()),
+        "chance": float(scores.chance.mean()) if layers else None,  # over layers too: each head has its own layer's
         "repeated_loss": mean(scores.repeated_loss).to_json(),
         "fresh_loss": mean(scores.fresh_loss).to_json(),
         "gain": mean(scores.fresh_loss - scores.repeated_loss).to_json(),
@@ -62,8 +62,9 @@ def heads(recipe: Heads, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, 
 
 
 def _head(scores: HeadScores, layer: int, head: int) -> dict[str, Any]:
-    """Return the scores of one head by kind; off_period is None where there is no other period."""
+    """Return the scores of one head by kind, and what even attention in its layer would give; off_period is None where
+    there is no other period."""
     kinds = ("previous", "duplicate", "induction", "off_period", "first")
     of_kind = {kind: getattr(scores, kind)[:, layer, head] for kind in kinds}
     found = {kind: None if np.isnan(values).any() else mean(values).to_json() for kind, values in of_kind.items()}
-    return {"head": f"L{layer}H{head}", **found}
+    return {"head": f"L{layer}H{head}", **found, "chance": float(scores.chance[:, layer].mean())}

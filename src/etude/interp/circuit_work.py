@@ -9,23 +9,25 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax
+from torch.nn.functional import cross_entropy, log_softmax
 
 from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.core.seeds import stream
 from etude.evals.behaviours import Repeats, repeats, tokens_in
-from etude.evals.loss import chosen_windows
+from etude.evals.loss import batches, chosen_windows
+from etude.evals.splits import windows_of
 from etude.evals.statistics import mean, paired, ratio
 from etude.interp.ablation import ablate_heads, ablated
 from etude.interp.circuits import Factored, copying_score, full_ov, full_qk, ov_circuit, qk_circuit, top_pairs
-from etude.interp.composition import composition
-from etude.interp.expansion import expand
+from etude.interp.composition import chance_of_copying, composition
+from etude.interp.expansion import Streams, streams_by_path
 from etude.interp.plain import plain
 from etude.interp.recipes import HeadAblation, HeadCircuits, Paths
 from etude.interp.subject import Subject, subject
 from etude.models.decoder_model import DecoderModel
+from etude.nn.linear import linear
 from etude.text.batches import IGNORE
 from etude.text.data import TextData
 
@@ -50,7 +52,7 @@ def circuits(recipe: HeadCircuits, inputs: Mapping[Recipe, Run], run: Draft) -> 
     heads = []
     for layer in range(spec.layers):
         for head in range(spec.heads):
-            ov, qk = full_ov(model, layer, head), full_qk(model, layer, head)
+            ov, qk = (_of_tokens(on, full(model, layer, head)) for full in (full_ov, full_qk))
             heads.append(
                 {
                     "head": f"L{layer}H{head}",
@@ -76,8 +78,18 @@ def circuits(recipe: HeadCircuits, inputs: Mapping[Recipe, Run], run: Draft) -> 
         "layers": spec.layers,
         "heads_per_layer": spec.heads,
         "baseline": {kind: scores.baseline for kind, scores in found.items()},
+        "chance": {
+            "copying": chance_of_copying(spec.width, spec.head_width, len(heads), seed=recipe.seed) if heads else None,
+            **{kind: scores.projected_chance for kind, scores in found.items()},
+        },
         "notices": notices,
     }
+
+
+def _of_tokens(on: Subject, circuit: Factored) -> Factored:
+    """Return a circuit between tokens without the rows and columns of a padded embedding, which are no token."""
+    known = on.tokenizer.vocabulary
+    return Factored(circuit.left[:known], circuit.right[:, :known])
 
 
 def _score(circuit: Factored) -> float | None:
@@ -88,34 +100,26 @@ def _score(circuit: Factored) -> float | None:
 
 def _pairs(on: Subject, circuit: Factored, count: int) -> list[dict[str, Any]]:
     piece = on.tokenizer.piece
-    known = on.tokenizer.vocabulary  # a padded embedding has rows that are no token
-    found = (pair for pair in top_pairs(circuit, count) if max(pair.row, pair.column) < known)
-    return [{"from": piece(pair.row), "to": piece(pair.column), "value": pair.value} for pair in found]
+    return [
+        {"from": piece(pair.row), "to": piece(pair.column), "value": pair.value} for pair in top_pairs(circuit, count)
+    ]
 
 
 def paths(recipe: Paths, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
     """Divide predictions on held-out windows among the paths through the model."""
     on = subject(inputs[recipe.of])
-    examples = TextData.open(inputs[recipe.of.text]).examples("valid", recipe.of.context)
+    model = on.decoder
+    examples = windows_of(recipe.of, TextData.open(inputs[recipe.of.text]), "valid")
     windows = chosen_windows(examples, recipe.windows * examples.context)
     cumulated, count, summed, worst, names = [], [], None, 0.0, ()
-    for done, window in enumerate(windows):
-        batch = examples.batch(np.array([window]))
-        tokens, targets = torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets)
-        scored = targets[0] != IGNORE
-        found = expand(on.decoder, tokens, recipe.most)
-        so_far = found.by_order()[:, 0].cumsum(0) + found.constants[0]
+    for done, (tokens, targets, given) in enumerate(batches(examples, windows, torch.device("cpu"), 1)):
+        found = streams_by_path(model, tokens, recipe.most, **given)
+        loss, total = _by_order(model, found, targets[0])
         with torch.no_grad():
-            worst = max(worst, float((found.total() - on.decoder(tokens)).abs().max()))
-        loss = -log_softmax(so_far.double(), -1)[:, scored].gather(
-            -1, targets[0, scored].expand(len(so_far), -1)[..., None]
-        )
-        cumulated.append(loss.squeeze(-1).sum(1).numpy())
-        count.append(int(scored.sum()))
-        # What a path adds to the true token's logit, beyond what it adds to all.
-        true = targets[0].clamp_min(0).expand(len(found.paths), -1)[..., None]
-        lifted = found.logits[:, 0].gather(-1, true).squeeze(-1) - found.logits[:, 0].mean(-1)
-        lifted = lifted[:, scored].double().sum(1)
+            worst = max(worst, float((total - model(tokens, **given)[0]).abs().max()))
+        cumulated.append(loss)
+        count.append(int((targets != IGNORE).sum()))
+        lifted = _lifted(model, found, targets[0])
         summed = lifted if summed is None else summed + lifted
         names = found.paths
         run.progress(done + 1, len(windows), unit="windows")
@@ -133,16 +137,37 @@ def paths(recipe: Paths, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, 
     }
 
 
+@torch.no_grad()
+def _by_order(model: DecoderModel, found: Streams, targets: Tensor) -> tuple[np.ndarray, Tensor]:
+    """Return the summed loss [N] of one text with the paths of each order and all below it, and the logits [T V] of all
+    paths. Paths are summed before they are unembedded, so that the scores of one order are held at once."""
+    losses, logits = [], torch.zeros(0)
+    for x in found.by_order()[:, 0].cumsum(0) + found.constant[0]:
+        logits = linear(x, *model.unembedding())
+        losses.append(float(cross_entropy(logits.double(), targets, ignore_index=IGNORE, reduction="sum")))
+    return np.array(losses), logits
+
+
+@torch.no_grad()
+def _lifted(model: DecoderModel, found: Streams, targets: Tensor) -> Tensor:
+    """Return what each path adds to the logits of one text's true tokens beyond what it adds to all, summed, [P]."""
+    scored = targets != IGNORE
+    W_U, _ = model.unembedding()
+    beyond = W_U.mT[targets[scored]] - W_U.mean(1)
+    return torch.einsum("ptd,td->pt", found.streams[:, 0, scored], beyond).double().sum(1)
+
+
 def _named(path: tuple[Head, ...]) -> str:
     return " → ".join(f"L{layer}H{head}" for layer, head in path) or "direct"
 
 
 def ablation(recipe: HeadAblation, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
-    """Take heads out, each alone and some together, and measure the loss where the answer has been seen."""
+    """Take heads out, each alone and some together, and measure the loss where the answer has been seen: on sequences
+    other than those of `heads`, by whose scores the group may have been chosen."""
     on = subject(inputs[recipe.of])
     model = on.decoder
     among = tokens_in(TextData.open(inputs[recipe.of.text])) if recipe.drawn == "text" else on.tokenizer.vocabulary
-    made = repeats(recipe.sequences, recipe.of.context, among, stream(recipe.seed, "repeats"))
+    made = repeats(recipe.sequences, recipe.of.context, among, stream(recipe.seed, "ablated repeats"))
     spec = model.spec
     chosen = list(dict.fromkeys(_head(name, spec.layers, spec.heads) for name in recipe.group))
     groups = {"group": chosen, "placebo": _placebo(chosen, spec.layers, spec.heads, recipe.seed)}

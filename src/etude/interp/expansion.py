@@ -26,6 +26,28 @@ from etude.nn.norm import centred
 Path = tuple[tuple[int, int], ...]
 """The heads (layer, head) that a path goes through, in order; the direct path is ()."""
 
+MOST_VALUES = 1 << 29
+"""Logits of paths that `expand` holds at most: 2 GB in fp32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Streams:
+    """What the unembedding reads of a text, path by path. Times W_U it is what each path adds to the logits.
+
+    Attributes:
+        paths: the heads of each, the shorter first.
+        streams: [P B T D] what each leaves behind the final norm, whose divisor is held, and the logit scale.
+        constant: [B T D] what all biases leave there, the final norm's too. b_U is not in it.
+    """
+
+    paths: tuple[Path, ...]
+    streams: Float[Tensor, "P B T D"]
+    constant: Float[Tensor, "B T D"]
+
+    def by_order(self) -> Float[Tensor, "N B T D"]:
+        """Return the sum over the paths of each order, as `Expansion.by_order` does of logits."""
+        return _by_order(self.paths, self.streams)
+
 
 @dataclass(frozen=True, eq=False)
 class Expansion:
@@ -48,30 +70,67 @@ class Expansion:
     def by_order(self) -> Float[Tensor, "N B T *V"]:
         """Return the sum over the paths of each order (0 is the direct path, 1 the heads alone, 2 pairs of heads), up
         to the number of layers. Constants are in none."""
-        orders = torch.tensor([len(path) for path in self.paths], device=self.logits.device)
-        return torch.stack([self.logits[orders == order].sum(0) for order in range(int(orders.max()) + 1)])
+        return _by_order(self.paths, self.logits)
 
 
 @torch.no_grad()
 def expand(
-    model: DecoderModel, tokens: Int[Tensor, "B T"], most: int = 1024, answers: Int[Tensor, "B T"] | None = None
+    model: DecoderModel,
+    tokens: Int[Tensor, "B T"],
+    most: int = 1024,
+    answers: Int[Tensor, "B T"] | None = None,
+    **given: Any,
 ) -> Expansion:
     """Return the logits of texts as a sum over the paths through the heads.
 
-    There are (1 + H)^L of them, and with each a stream [B T D] is held.
+    There are (1 + H)^L of them, and with each its logits [B T V] are held: P·B·T·V values, no more than `MOST_VALUES`.
 
     Args:
         model: an attention-only decoder with its norms before the parts, in evaluation mode where it has dropout.
         tokens: the texts.
         most: paths that there may be.
         answers: of the logit of these tokens alone, one a position; no [B T V] is then made.
+        given: what else the model is called with, as for `streams_by_path`.
+
+    Raises:
+        UsageError: as `streams_by_path`; or there would be too many values.
+    """
+    _check(model, most)
+    if answers is None:
+        _check_room(model, tokens)
+    found = streams_by_path(model, tokens, most, **given)
+    W_U, b_U = model.unembedding()
+    if answers is None:
+        logits, constants = found.streams @ W_U, found.constant @ W_U
+    else:
+        read = W_U.mT[answers]
+        logits = torch.einsum("pbtd,btd->pbt", found.streams, read)
+        constants = torch.einsum("btd,btd->bt", found.constant, read)
+        b_U = None if b_U is None else b_U[answers]
+    return Expansion(found.paths, logits, constants if b_U is None else constants + b_U)
+
+
+@torch.no_grad()
+def streams_by_path(model: DecoderModel, tokens: Int[Tensor, "B T"], most: int = 1024, **given: Any) -> Streams:
+    """Return what the unembedding reads of texts as a sum over the paths through the heads.
+
+    There are (1 + H)^L of them, and with each a stream [B T D] is held. From here on all is linear: what is wanted of
+    many paths, or of a large vocabulary, is summed before it is unembedded.
+
+    Args:
+        model: as for `expand`.
+        tokens: the texts.
+        most: paths that there may be.
+        given: what else the model is called with, such as `documents`: no path leads from one to another. No `past`.
 
     Raises:
         UsageError: the model has feed-forward layers, norms after each addition, or dropout that is on; it has more
-            paths; or it cannot read the tokens.
+            paths; it cannot read the tokens; or a past is given.
     """
     _check(model, most)
-    frozen = _Frozen(model, tokens)
+    if given.get("past") is not None:
+        raise UsageError("a past has keys that no path begins at: leave past out, and give the whole text")
+    frozen = _Frozen(model, tokens, given)
     streams: dict[Path, Tensor] = {(): frozen.embedded}
     constant = torch.zeros_like(frozen.embedded)
     for layer in range(model.spec.layers):
@@ -80,8 +139,14 @@ def expand(
                 streams[*path, (layer, head)] = written
         constant = constant + frozen.heads(constant, layer, biases=True).sum(2) + frozen.bias(layer)
     paths = tuple(sorted(streams, key=lambda path: (len(path), path)))
-    logits = torch.stack([frozen.logits(streams[path], answers) for path in paths])
-    return Expansion(paths, logits, frozen.logits(constant, answers, biases=True))
+    left = torch.stack([frozen.read(streams.pop(path)) for path in paths])
+    return Streams(paths, left, frozen.read(constant, biases=True))
+
+
+def _by_order(paths: tuple[Path, ...], values: Float[Tensor, "P ..."]) -> Float[Tensor, "N ..."]:
+    """Return the sum of what paths of each order have, up to the longest."""
+    orders = torch.tensor([len(path) for path in paths], device=values.device)
+    return torch.stack([values[orders == order].sum(0) for order in range(int(orders.max()) + 1)])
 
 
 def _check(model: DecoderModel, most: int) -> None:
@@ -99,13 +164,22 @@ def _check(model: DecoderModel, most: int) -> None:
         )
 
 
+def _check_room(model: DecoderModel, tokens: Int[Tensor, "B T"]) -> None:
+    paths = (1 + model.spec.heads) ** model.spec.layers
+    if (values := paths * tokens.numel() * model.vocabulary) > MOST_VALUES:
+        raise UsageError(
+            f"{paths} paths of {tokens.numel()} tokens have {values} logits, more than {MOST_VALUES}: give answers, for"
+            " one logit a position, or take streams_by_path"
+        )
+
+
 class _Frozen:
     """A model of which a text's patterns and divisors are held fixed, so that each part is affine."""
 
-    def __init__(self, model: DecoderModel, tokens: Int[Tensor, "B T"]) -> None:
+    def __init__(self, model: DecoderModel, tokens: Int[Tensor, "B T"], given: dict[str, Any]) -> None:
         self.model = model
         kinds = ("embed.out", "attn.pattern", "attn_norm.scale", "final_norm.scale")
-        self.seen: Seen = look(model, tokens, [site for site in model.sites() if site.part in kinds])
+        self.seen: Seen = look(model, tokens, [site for site in model.sites() if site.part in kinds], **given)
         self.embedded = self.seen["embed.out"]
 
     def heads(self, x: Float[Tensor, "B T D"], layer: int, biases: bool = False) -> Float[Tensor, "B T H D"]:
@@ -122,18 +196,9 @@ class _Frozen:
         attention: Any = self.model.layers[layer].attn
         return 0.0 if attention.b_O is None else attention.b_O
 
-    def logits(
-        self, x: Float[Tensor, "B T D"], answers: Int[Tensor, "B T"] | None, biases: bool = False
-    ) -> Float[Tensor, "B T *V"]:
-        """Return the logits of a stream, or those of one answer a position."""
-        W_U, b_U = self.model.unembedding()
-        read = self._normed(x, "final_norm", "final_norm.scale", biases) * self.model.spec.logit_scale
-        if answers is None:
-            scores = read @ W_U
-        else:
-            scores = torch.einsum("btd,btd->bt", read, W_U.mT[answers])
-            b_U = None if b_U is None else b_U[answers]
-        return scores + b_U if biases and b_U is not None else scores
+    def read(self, x: Float[Tensor, "B T D"], biases: bool = False) -> Float[Tensor, "B T D"]:
+        """Return what the unembedding reads of a stream."""
+        return self._normed(x, "final_norm", "final_norm.scale", biases) * self.model.spec.logit_scale
 
     def _normed(self, x: Float[Tensor, "B T D"], norm: str, scale: str, biases: bool) -> Float[Tensor, "B T D"]:
         spec = self.model.spec

@@ -33,7 +33,7 @@ class Factored:
     """The matrix `left` @ `right` [*N m n], kept as its factors, and what can be said of it from these alone.
 
     Nothing is made that is larger than a factor, but by `product`. A factor is not to be changed afterwards, since what
-    was computed of it is kept.
+    was computed of it is kept. Factors of less precision than fp32, for which no decomposition is there, are widened.
 
     Attributes:
         left: [*N m r].
@@ -60,8 +60,8 @@ class Factored:
             raise UsageError(
                 f"factors of {list(left.shape)} and {list(right.shape)} have leading axes that do not broadcast"
             ) from None
-        self.left = left.expand(*leading, -1, -1)
-        self.right = right.expand(*leading, -1, -1)
+        self.left = _widened(left).expand(*leading, -1, -1)
+        self.right = _widened(right).expand(*leading, -1, -1)
 
     @property
     def shape(self) -> torch.Size:
@@ -96,14 +96,14 @@ class Factored:
     def __matmul__(self, other: Tensor | Factored) -> Factored:
         """Return the product with a matrix [*N n p], factored still. Of two inner sizes the smaller stays."""
         if isinstance(other, Tensor):
-            return Factored(self.left, self.right @ other)
+            return Factored(self.left, self.right @ _widened(other))
         between = self.right @ other.left
         if self.rank <= other.rank:
             return Factored(self.left, between @ other.right)
         return Factored(self.left @ between, other.right)
 
     def __rmatmul__(self, other: Tensor) -> Factored:
-        return Factored(other @ self.left, self.right)
+        return Factored(_widened(other) @ self.left, self.right)
 
     def product(self) -> Float[Tensor, "*N m n"]:
         """Return the matrix itself."""
@@ -146,3 +146,8 @@ class Factored:
     @cached_property
     def _eigenvalues(self) -> Tensor:
         return torch.linalg.eigvals(self.right @ self.left)
+
+
+def _widened(x: Float[Tensor, "*N m n"]) -> Float[Tensor, "*N m n"]:
+    """Return a matrix in fp32 where it has less, and as it is where not."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

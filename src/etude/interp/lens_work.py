@@ -14,6 +14,7 @@ from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.evals.loss import chosen_windows
+from etude.evals.splits import windows_of
 from etude.interp.attribution import Attribution, attribute
 from etude.interp.gradients import integrated_gradients
 from etude.interp.lenses import Translators, logit_lens
@@ -29,10 +30,10 @@ TRANSLATORS = "translators.safetensors"
 def tuned_lens(recipe: TunedLens, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
     """Train translators on the training split, and compare both lenses on the validation split."""
     on = subject(inputs[recipe.of])
-    data, context = TextData.open(inputs[recipe.of.text]), recipe.of.context
+    data = TextData.open(inputs[recipe.of.text])
     translators = train_tuned_lens(
         on.model,
-        data.examples("train", context),
+        windows_of(recipe.of, data, "train"),
         steps=recipe.steps,
         batch=recipe.batch,
         rate=recipe.rate,
@@ -40,7 +41,7 @@ def tuned_lens(recipe: TunedLens, inputs: Mapping[Recipe, Run], run: Draft) -> d
         run=run,
     )
     save_file({name: value.contiguous() for name, value in translators.state_dict().items()}, run.path / TRANSLATORS)
-    held_out = data.examples("valid", context)
+    held_out = windows_of(recipe.of, data, "valid")
     windows = chosen_windows(held_out, recipe.evaluate_tokens)
     return {
         "logit_lens": lens_divergence(on.model, held_out, windows).tolist(),
@@ -107,7 +108,6 @@ def attributed(recipe: Attribute, inputs: Mapping[Recipe, Run], run: Draft) -> d
             "by_source": found.by_source.numpy(),
             "heads": found.heads.numpy(),
             "neurons": found.neurons.numpy(),
-            "layers": found.by_layer().numpy(),
             "positions": found.positions().numpy(),
             "gradients": moved.scores[0].numpy(),
         },

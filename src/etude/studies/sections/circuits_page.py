@@ -26,13 +26,19 @@ from etude.report.blocks import (
 from etude.report.charts import Axis, bars
 from etude.studies.sections.cards import cards, measured
 from etude.studies.sections.findings import changed, plain, strongest
-from etude.studies.sections.induction_numbers import stands_out
+from etude.studies.sections.induction_numbers import even, stands_out
 from etude.studies.sections.look_page import head_scores, visible
 
 if TYPE_CHECKING:
     from etude.studies.circuits import Circuits
 
 READS = {"Q": "queries", "K": "keys", "V": "values"}
+
+ROUNDING = 1e-4
+"""A share that says nothing: where heads are as wide as the stream, each can read all that is written."""
+
+LEAST = 0.01
+"""The share of the loss that it has to rise by without a head for the head to be needed."""
 
 OF_WEIGHTS = ("copying", "matching", "ov_norm", "qk_norm")
 """What is read off each head's weights."""
@@ -41,7 +47,7 @@ OF_WEIGHTS = ("copying", "matching", "ov_norm", "qk_norm")
 def numbers(study: Circuits, done: Mapping[Recipe, Run]) -> dict[str, Any]:
     """Return scores, composition, ablation and paths as JSON data, with the runs that they are of."""
     found = {
-        "circuits": _of(done[study.circuits], "heads", "baseline"),
+        "circuits": _of(done[study.circuits], "heads", "baseline", "chance"),
         "composition": [
             {"kind": kind, "from": pair[0], "to": pair[1], "excess": excess, "projected": projected}
             for kind in READS
@@ -95,9 +101,16 @@ def _copies(run: Run) -> list[Finding]:
     if not known:
         return []
     most = max(known, key=lambda head: head["copying"])
-    words = text(f"{most['head']} copies most by its weights: score ", Value(most["copying"], run=run.id), ".")
-    strength = "clear" if most["copying"] > 0.5 else "uncertain" if most["copying"] > 0 else "none"
-    return [Finding(words, strength)]
+    chance = run.result["chance"]["copying"]
+    words = text(
+        f"{most['head']} copies most by its weights: score ",
+        Value(most["copying"], run=run.id),
+        ", where the greatest of as many random heads may come to ",
+        Value(chance, run=run.id),
+        ".",
+    )
+    beyond = min(most["copying"], 1.0) > chance
+    return [Finding(words, "clear" if beyond else "uncertain" if most["copying"] > 0 else "none")]
 
 
 def _composed(run: Run, kind: str) -> list[Finding]:
@@ -106,17 +119,19 @@ def _composed(run: Run, kind: str) -> list[Finding]:
     if not pairs:
         return []
     (first, second), excess, projected = pairs[0]
+    chance = run.result["chance"][kind]
     words: list[Any] = [
         f"Of all pairs, the {READS[kind]} of {second} can read the largest share of what {first} writes, beyond that of"
         " a random head by ",
         Value(projected, run=run.id),
         " (composition over chance ",
         Value(excess, run=run.id),
-        ")",
+        "), where the greatest of as many random pairs may come to ",
+        Value(chance, run=run.id),
     ]
     if len(pairs) > 1:
         words += ["; the median pair by ", Value(float(np.median([p for _, _, p in pairs])), run=run.id)]
-    strength = "clear" if projected > 0.2 else "uncertain" if projected > 0 else "none"
+    strength = "clear" if projected > chance + ROUNDING else "uncertain" if projected > 0 else "none"
     return [Finding(text(*words, "."), strength)]
 
 
@@ -132,7 +147,7 @@ def _repeats(run: Run) -> Finding:
         measured(head["induction"], run),
         *((", and ", measured(off, run), " to where that would be had the period been another") if off else ()),
         ", where even attention would give ",
-        Value(result["chance"], run=run.id),
+        Value(even(head, result["chance"]), run=run.id),
         ".",
     )
     seen = stands_out(head, "induction", result["chance"])
@@ -151,7 +166,20 @@ def _needed(run: Run) -> Finding:
         measured(run.result["loss"], run),
         " nats per token.",
     )
-    return Finding(words, "clear" if Estimate.from_json(rise).above(0) else "none")
+    enough = rise["mean"] >= LEAST * run.result["loss"]["mean"]
+    return Finding(words, "clear" if enough and rises(rise, len(run.result["heads"])) else "none")
+
+
+def rises(increase: Mapping[str, Any], heads: int) -> bool:
+    """Return whether the greatest of the increases of so many heads is above 0: its interval made as wide as to miss
+    any of them in one of 20 models at most (Bonferroni)."""
+    one = Estimate.from_json(increase)
+    if one.n < 2:
+        return False
+    from scipy.special import stdtrit  # here, because studies import this module to plan, and plans are quick
+
+    wider = float(stdtrit(one.n - 1, 1 - 0.025 / heads) / stdtrit(one.n - 1, 0.975))
+    return one.mean > (one.mean - one.low) * wider
 
 
 def _orders(run: Run) -> list[Finding]:
@@ -228,9 +256,9 @@ def _weights(study: Circuits, done: Mapping[Recipe, Run]) -> Section:
             columns,
             rows,
             "Copying: the sum of the eigenvalues of the circuit from token to token over the sum of their sizes; 1"
-            " raises what it looks at, −1 lowers it. Matching: the same of QK; 1 looks for the token itself. A circuit"
-            " that is 0 has neither. Sizes are Frobenius norms, with the weights of norms folded in where that can be"
-            " done.",
+            " where a token raises itself or tokens that raise it in turn, as with a head that copies, −1 where it"
+            " lowers them. Matching: the same of QK. A circuit that is 0 has neither. Sizes are Frobenius norms, with"
+            " the weights of norms folded in where that can be done.",
             highest=columns[1:3],
         )
     ]

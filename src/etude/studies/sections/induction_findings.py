@@ -34,7 +34,8 @@ def findings(study: Induction, done: Mapping[Recipe, Run]) -> list[Finding]:
 
 
 def _difference(study: Induction, done: Mapping[Recipe, Run]) -> Finding:
-    deep, control = (rows[0] for rows in losses(study, done).values())
+    every = list(losses(study, done).values())
+    deep, control = (rows[0] for rows in every)
     ratio = times_lower(study, done)
     words = text(
         f"Where the answer has been seen, {named(study, study.model.layers)} come to ",
@@ -45,7 +46,8 @@ def _difference(study: Induction, done: Mapping[Recipe, Run]) -> Finding:
         Value(ratio, run=(deep["run"], control["run"]), digits=1),
         " times as much.",
     )
-    return Finding(words, "clear" if deep["high"] < control["low"] else "none")
+    lower = [few["high"] < many["low"] for few, many in zip(*every, strict=True)]  # seed by seed
+    return Finding(words, "clear" if all(lower) else "uncertain" if any(lower) else "none")
 
 
 def _phase(study: Induction, done: Mapping[Recipe, Run]) -> list[Finding]:
@@ -127,8 +129,10 @@ def _lost(study: Induction, done: Mapping[Recipe, Run]) -> list[Finding]:
         words += [f"; without {', '.join(placebo['heads'])}, {count}, to ", measured(placebo["loss"], run)]
     else:
         words.append("; their layers have no other heads to compare with")
-    apart = not placebo or group["increase"]["low"] > placebo["increase"]["high"]
-    return [Finding(text(*words, "."), "clear" if group["increase"]["low"] > 0 and apart else "uncertain")]
+    guessing = done[study.heads(study.train(study.model.layers, 0))].result["uniform_loss"]
+    half = (guessing - run.result["loss"]["mean"]) / 2  # what counts as much where there is nothing beside it
+    bound = placebo["increase"]["high"] if placebo else half
+    return [Finding(text(*words, "."), "clear" if group["increase"]["low"] > max(0.0, bound) else "uncertain")]
 
 
 def _composed(study: Induction, done: Mapping[Recipe, Run]) -> list[Finding]:

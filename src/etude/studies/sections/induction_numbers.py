@@ -25,13 +25,18 @@ LEAST = 0.5
 """Nats per token that repeats have to be easier by in the end, for there to be anything that changed."""
 
 
+def even(head: dict[str, Any], chance: float) -> float:
+    """Return what even attention gives in a head's layer; `chance` in runs from before heads had their own."""
+    return head.get("chance", chance)
+
+
 def stands_out(head: dict[str, Any], kind: str, chance: float) -> bool:
     """Return whether a head does what it is scored for: more than twice what even attention gives, and of induction
     also more than twice what looking back by another period gives, intervals apart: a head that attends alike to all
     likely distances comes to more than even attention, and with one layer that is all there is. One sequence says
     nothing of its spread, and no head then stands out."""
     score, off = Estimate.from_json(head[kind]), head["off_period"] if kind == "induction" else None
-    return score.above(2 * max(chance, off["high"] if off else 0.0))
+    return score.above(2 * max(even(head, chance), off["high"] if off else 0.0))
 
 
 def induction_heads(run: Run) -> list[str]:
@@ -40,6 +45,11 @@ def induction_heads(run: Run) -> list[str]:
     found = [head for head in run.result["heads"] if stands_out(head, "induction", chance)]
     most = max((head["induction"]["mean"] for head in found), default=0.0)
     return [head["head"] for head in found if head["induction"]["mean"] >= most / 2]
+
+
+BEFORE = 0.3
+"""The most of all that is gained that may have come before that stretch: a plateau first. A curve that starts steep and
+flattens out, as most losses do, is no phase change however quick it is."""
 
 
 class Rise(NamedTuple):
@@ -51,6 +61,7 @@ class Rise(NamedTuple):
         share: of the whole training.
         gained: share of the whole rise that comes within it.
         total: the whole rise, from the first value to the last.
+        before: share of the whole rise that comes before it.
     """
 
     start: int
@@ -58,25 +69,29 @@ class Rise(NamedTuple):
     share: float
     gained: float
     total: float
+    before: float
 
     @property
     def sudden(self) -> bool:
-        """Whether it is short, and there was something to gain."""
-        return self.share <= SHORT and self.total >= LEAST
+        """Whether it is short, little came before it, and there was something to gain. From the first step on nothing
+        can be seen to have come before."""
+        late = self.start > 0 and self.before <= BEFORE
+        return late and self.share <= SHORT and self.total >= LEAST
 
 
 def steepest(steps: Sequence[int], values: Sequence[float]) -> Rise | None:
     """Return the shortest stretch with `ENOUGH` of the rise, the steepest of several as short; None where nothing rose.
 
     Args:
-        steps: rising, the first and the last of the training among them.
+        steps: rising from 0, the last of the training at their end.
         values: what rises, at each step.
     """
     total = values[-1] - values[0]
     if total <= 0:
         return None
+    shares = [(value - values[0]) / total for value in values]
     pairs = [
-        Rise(steps[a], steps[b], (steps[b] - steps[a]) / (steps[-1] - steps[0]), (values[b] - values[a]) / total, total)
+        Rise(steps[a], steps[b], (steps[b] - steps[a]) / steps[-1], (values[b] - values[a]) / total, total, shares[a])
         for a in range(len(steps))
         for b in range(a + 1, len(steps))
     ]

@@ -16,6 +16,7 @@ from etude.studies.sections.circuits_page import composed
 from etude.studies.sections.findings import plain, strongest
 from etude.studies.sections.induction_findings import findings
 from etude.studies.sections.induction_numbers import (
+    BEFORE,
     ENOUGH,
     SHORT,
     Row,
@@ -54,11 +55,12 @@ def numbers(study: Induction, done: Mapping[Recipe, Run]) -> dict[str, Any]:
 def page(study: Induction, done: Mapping[Recipe, Run]) -> Report:
     """Return the whole page."""
     behind = {done[recipe].id: done[recipe] for recipe in study.plan(done)}
+    notices = {notice for run in behind.values() for notice in run.result.get("notices", ())}
     sections = [_learning(study, done), _heads(study, done), _ablation(study, done), _where(study, done)]
     return Report(
         title="Induction heads",
         question="When do induction heads form, does the loss fall with them, and can one layer do the same?",
-        abstract=(Findings(tuple(findings(study, done))),),
+        abstract=(Findings(tuple(findings(study, done))), *(text(notice + ".") for notice in sorted(notices))),
         sections=(*sections, _method(study, done)),
         runs=cards(behind.values()),
     )
@@ -97,8 +99,8 @@ def _learning(study: Induction, done: Mapping[Recipe, Run]) -> Section:
             _positions(study, done),
         ),
         intro=f"A phase change is said where {ENOUGH:.0%} of all that repeats gain over fresh tokens comes within"
-        f" {SHORT:.0%} of the training or less. The rule was set before the figures; the checkpoints limit how finely"
-        " the stretch is known.",
+        f" {SHORT:.0%} of the training or less, after a plateau: at most {BEFORE:.0%} of it before that stretch, which"
+        " does not begin with the training. The checkpoints limit how finely the stretch is known.",
     )
 
 

@@ -28,7 +28,7 @@ from etude.report.blocks import (
 from etude.report.charts import Axis, bars
 from etude.studies.sections.cards import cards, measured
 from etude.studies.sections.findings import plain, strongest
-from etude.studies.sections.induction_numbers import stands_out
+from etude.studies.sections.induction_numbers import even, stands_out
 
 if TYPE_CHECKING:
     from etude.studies.look import Look
@@ -74,7 +74,9 @@ def page(study: Look, done: Mapping[Recipe, Run]) -> Report:
     abstract: tuple[Block, ...] = (text("The text: ", Code(study.text)),)
     found = findings(runs)
     if found:
-        abstract = (*abstract, Findings(tuple(found)))
+        elsewhere = " Those of the heads are of random tokens." if "heads" in runs else ""
+        limits = "These findings are of one text: they hold of it exactly, and say nothing of others."
+        abstract = (*abstract, Findings(tuple(found)), text(limits + elsewhere))
     drawn = {"lens": _lens, "patterns": _attention, "attribution": _wrote, "heads": _heads}
     sections = [draw(runs[name]) for name, draw in drawn.items() if name in runs]
     notices = {notice for run in behind.values() for notice in run.result.get("notices", ())}
@@ -129,7 +131,7 @@ def _named(run: Run) -> list[Finding]:
     found = []
     for kind, what in KINDS.items() if run.result["heads"] else ():
         head = strongest(run.result, kind)
-        score, chance = head[kind], run.result["chance"]
+        score, chance = head[kind], even(head, run.result["chance"])
         off = head["off_period"] if kind == "induction" else None
         clear = stands_out(head, kind, chance)
         if clear:
@@ -367,12 +369,19 @@ def head_table(run: Run, caption: Text | str = "") -> Table:
     told = caption or text(
         "Means over ",
         Value(run.result["gain"]["n"], run=run.id),
-        " sequences with 95% intervals. Attention spread evenly would score ",
-        Value(run.result["chance"], run=run.id),
-        ".",
+        " sequences with 95% intervals.",
+        *_evenly(run),
     )
     columns = ("head", "previous", "duplicate", "induction", "off-period", "first")
     return Table(columns, rows, told, highest=("previous", "duplicate", "induction"))
+
+
+def _evenly(run: Run) -> list[Any]:
+    """Say what even attention would score, of layers that see differently far from the least to the most."""
+    chances = sorted({even(head, run.result["chance"]) for head in run.result["heads"]})
+    ends = [Value(chance, run=run.id) for chance in dict.fromkeys((*chances[:1], *chances[-1:]))]
+    between = [ends[0], " to ", ends[-1], ", as far as its layer sees"] if len(ends) > 1 else ends
+    return [" Attention spread evenly would score ", *between, "."] if ends else []
 
 
 def _quoted(token: str) -> str:

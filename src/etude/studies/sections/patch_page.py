@@ -73,6 +73,7 @@ def page(study: Patch, done: Mapping[Recipe, Run]) -> Report:
         " to whom?",
         abstract=(
             Findings(tuple(findings(study, done))),
+            text("These findings are of one pair of prompts: they hold of it exactly, and say nothing of others."),
             *(text(notice + ".") for notice in sorted(notices)),
         ),
         sections=(
