@@ -17,7 +17,7 @@ from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.evals.loss import batch_for, batches, chosen_windows
 from etude.evals.recipes import InContext
-from etude.evals.splits import asked_of, samples
+from etude.evals.splits import samples
 from etude.evals.statistics import Estimate, paired, ratio
 from etude.models.decoder_model import DecoderModel
 from etude.models.load import load
@@ -118,13 +118,8 @@ def in_context(recipe: InContext, inputs: Mapping[Recipe, Run], run: Draft) -> d
     """Measure the loss at each position of a split's windows, and keep that of each window.
 
     Raises:
-        UsageError: the model keeps the documents of a window apart; or what `in_context_score` refuses.
+        UsageError: what `in_context_score` refuses.
     """
-    if getattr(asked_of(recipe.of), "apart", False):
-        raise UsageError(
-            "this model keeps documents apart, so a position does not tell how much was read: choose one trained with"
-            " objective.apart off"
-        )
     examples = samples(recipe.of, TextData.open(inputs[recipe.of.text]), recipe.split)
     early, late = recipe.early or max(1, round(0.1 * examples.context)), recipe.late or examples.context
     windows = chosen_windows(examples, recipe.tokens)

@@ -157,6 +157,11 @@ class InContext(Recipe, kind="in-context", does="etude.evals.in_context:in_conte
                 f"in-context learning is measured on next-token prediction, and this model learns {objective.name}:"
                 " choose one trained with --objective next-token"
             )
+        if getattr(objective, "apart", False):
+            raise UsageError(
+                "this model keeps documents apart, so a position does not tell how much was read: choose one trained"
+                " with --no-objective.apart"
+            )
 
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
         return (self.of, self.of.text)
