@@ -120,7 +120,10 @@ def _composed(run: Run, kind: str) -> list[Finding]:
         return []
     (first, second), excess, projected = pairs[0]
     chance = run.result["chance"][kind]
-    words: list[Any] = [
+    if projected <= 0:
+        words = text(f"No head's {READS[kind]} can read more of what another writes than those of a random head could.")
+        return [Finding(words, "none")]
+    said: list[Any] = [
         f"Of all pairs, the {READS[kind]} of {second} can read the largest share of what {first} writes, beyond that of"
         " a random head by ",
         Value(projected, run=run.id),
@@ -130,9 +133,8 @@ def _composed(run: Run, kind: str) -> list[Finding]:
         Value(chance, run=run.id),
     ]
     if len(pairs) > 1:
-        words += ["; the median pair by ", Value(float(np.median([p for _, _, p in pairs])), run=run.id)]
-    strength = "clear" if projected > chance + ROUNDING else "uncertain" if projected > 0 else "none"
-    return [Finding(text(*words, "."), strength)]
+        said += ["; the median pair by ", Value(float(np.median([p for _, _, p in pairs])), run=run.id)]
+    return [Finding(text(*said, "."), "clear" if projected > chance + ROUNDING else "uncertain")]
 
 
 def _repeats(run: Run) -> Finding:
