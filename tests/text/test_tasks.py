@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -97,8 +98,8 @@ def test_every_answer_is_right(cls: type[Task], data: st.DataObject):
 
 
 def test_repetition_without_spaces_is_the_same_problems_letter_by_letter():
-    fields = {"symbols": 64, "shortest": 8, "longest": 15, "total": 31, "problems": 100}
-    spaced, bare = Repetition(**fields), Repetition(**fields, spaced=False)
+    spaced = Repetition(symbols=64, shortest=8, longest=15, total=31, problems=100)
+    bare = replace(spaced, spaced=False)
     for number in range(100):
         assert bare.problem(number).text == spaced.problem(number).text.replace(" ", "")
         assert is_repetition(" ".join(bare.problem(number).text)) and len(bare.problem(number).text) == 31
