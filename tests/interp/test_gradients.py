@@ -256,7 +256,7 @@ BAD: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (
         attribution_patching,
         {"clean": TOKENS[:, :5]},
-        r"clean is \[2, 5\] and corrupted \[2, 8\]: give texts that match",
+        r"clean texts of shape \[2, 5\] and corrupted ones of \[2, 8\]: a patch goes from each position to the same",
     ),
     (attribution_patching, {"corrupted": torch.full((2, T), -1)}, "token -1 is outside the vocabulary"),
     (attribution_patching, {"direction": "noise"}, "unknown direction 'noise': did you mean 'noising'"),

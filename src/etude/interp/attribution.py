@@ -17,7 +17,8 @@ from torch import Tensor
 
 from etude.core.errors import UsageError
 from etude.core.site import Site
-from etude.interp.lenses import check_text, decoder_of
+from etude.interp.metrics import require_token
+from etude.interp.subject import check_text, decoder_of
 from etude.models.decoder_model import DecoderModel
 from etude.models.transformer import Transformer
 from etude.nn.look import Seen, look
@@ -155,10 +156,8 @@ def _check_choice(model: DecoderModel, token: int, versus: int | str | None) -> 
     if isinstance(versus, str) and versus != "mean":
         raise UsageError(f"versus = {versus!r}: give a token's number, 'mean', or None")
     for one in (token, versus):
-        if isinstance(one, int) and not 0 <= one < model.vocabulary:
-            raise UsageError(
-                f"token {one} is outside the vocabulary of {model.vocabulary} (0 to {model.vocabulary - 1})"
-            )
+        if isinstance(one, int):
+            require_token(one, model.vocabulary)
 
 
 def _sites(model: DecoderModel) -> list[str]:

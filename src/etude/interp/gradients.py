@@ -12,8 +12,9 @@ from torch import Tensor
 
 from etude.core.errors import UsageError, unknown
 from etude.core.site import Site, match
-from etude.interp.lenses import check_text, decoder_of
 from etude.interp.metrics import Metric, measured, positions_read
+from etude.interp.resumed import same_shape
+from etude.interp.subject import check_text, decoder_of
 from etude.models.decoder_model import DecoderModel
 from etude.models.transformer import Transformer
 from etude.nn.embedding import embed
@@ -114,10 +115,7 @@ def attribution_patching(
     decoder = decoder_of(model)
     check_text(decoder, clean)
     check_text(decoder, corrupted)
-    if clean.shape != corrupted.shape:
-        raise UsageError(
-            f"clean is {list(clean.shape)} and corrupted {list(corrupted.shape)}: give texts that match token by token"
-        )
+    same_shape(clean, corrupted)
     if direction not in ("denoising", "noising"):
         raise unknown("direction", direction, ("denoising", "noising"))
     source, base = (clean, corrupted) if direction == "denoising" else (corrupted, clean)

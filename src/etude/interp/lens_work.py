@@ -20,7 +20,7 @@ from etude.interp.gradients import integrated_gradients
 from etude.interp.lenses import Translators, logit_lens
 from etude.interp.metrics import LogitDifference
 from etude.interp.recipes import Attribute, Lens, TunedLens
-from etude.interp.subject import Subject, subject
+from etude.interp.subject import subject
 from etude.interp.tuned_lens import lens_divergence, train_tuned_lens
 from etude.text.data import TextData
 
@@ -94,7 +94,7 @@ def attributed(recipe: Attribute, inputs: Mapping[Recipe, Run], run: Draft) -> d
     ids = on.tokens(recipe.text)
     text = torch.tensor([ids])
     at = on.place(recipe.position, len(ids))
-    token = on.token(recipe.token) if recipe.token else _likeliest(on, text, at)
+    token = on.token(recipe.token) if recipe.token else on.likeliest(text, at)
     versus = on.token(recipe.versus) if recipe.versus else None
     if token == versus:
         raise UsageError(f"the logit of {on.piece(token)!r} over itself is 0: name another token to compare it with")
@@ -127,11 +127,6 @@ def attributed(recipe: Attribute, inputs: Mapping[Recipe, Run], run: Draft) -> d
         "change": float(moved.change.sum()),
         "notices": list(on.notices),
     }
-
-
-@torch.no_grad()
-def _likeliest(on: Subject, text: Tensor, at: int) -> int:
-    return int(on.decoder(text)[0, at].argmax())
 
 
 def _parts(found: Attribution) -> list[dict[str, Any]]:

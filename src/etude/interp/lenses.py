@@ -20,11 +20,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from etude.core.errors import UsageError
+from etude.interp.subject import check_text, decoder_of
 from etude.models.decoder_model import DecoderModel
 from etude.models.transformer import Transformer
 from etude.nn.embedding import outside_vocabulary
 from etude.nn.linear import linear
-from etude.nn.look import look, unwrapped
+from etude.nn.look import look
 
 SCORES_BYTES = 40_000_000
 """Bytes of scores made at once: 198 rows of 50,257 in fp32. What is computed of them takes seven times as much. Below
@@ -173,29 +174,6 @@ def streams(model: DecoderModel, tokens: Int[Tensor, "B T"], **given: Any) -> li
     layers = model.spec.layers
     sites = ["L*.resid.pre", f"L{layers - 1}.resid.post"] if layers else "embed.out"
     return list(look(model, tokens, sites, **given).values())
-
-
-def decoder_of(model: Transformer) -> DecoderModel:
-    """Return a model that a lens or an attribution can read; of a compiled one the original.
-
-    Raises:
-        UsageError: it is no decoder, or it is in training mode and drops out.
-    """
-    original = unwrapped(model)
-    if not isinstance(original, DecoderModel):
-        name = original.spec.name if isinstance(original, Transformer) else type(original).__name__
-        raise UsageError(f"this instrument reads decoders, and the model is an {name}: choose a decoder")
-    original.check_steady()
-    return original
-
-
-def check_text(model: DecoderModel, tokens: Tensor) -> None:
-    """Raise UsageError where tokens are not [B T] tokens of the model, are none, or are longer than its context."""
-    model.check_tokens(tokens)
-    if not tokens.numel():
-        raise UsageError(f"the text is empty (tokens of shape {list(tokens.shape)}): give at least one token")
-    if tokens.min() < 0 or tokens.max() >= model.vocabulary:
-        raise outside_vocabulary(tokens, model.vocabulary)
 
 
 def _next_tokens(tokens: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:

@@ -148,10 +148,10 @@ def _from_end(position: int) -> int:
 def _of_token(values: Float[Tensor, "*P V"], token: Tensor | int) -> Float[Tensor, "*P"]:
     """Return the value of one token, or of one for each text."""
     if isinstance(token, int):
-        _require_token(token, values.shape[-1])
+        require_token(token, values.shape[-1])
         return values[..., token]
     for one in token.tolist():
-        _require_token(one, values.shape[-1])
+        require_token(one, values.shape[-1])
     texts = values.shape[-2] if values.ndim > 1 else 1
     if token.shape != (texts,):
         raise UsageError(
@@ -160,6 +160,7 @@ def _of_token(values: Float[Tensor, "*P V"], token: Tensor | int) -> Float[Tenso
     return values.gather(-1, token.to(values.device).expand(values.shape[:-1])[..., None]).squeeze(-1)
 
 
-def _require_token(token: int, vocabulary: int) -> None:
+def require_token(token: int, vocabulary: int) -> None:
+    """Raise UsageError where a token is none of the vocabulary."""
     if not 0 <= token < vocabulary:
         raise UsageError(f"token {token} is outside the vocabulary of {vocabulary} (0 to {vocabulary - 1})")

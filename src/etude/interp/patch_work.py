@@ -19,7 +19,7 @@ from etude.interp.patching import patch_map
 from etude.interp.path_patching import Node, path_map
 from etude.interp.recipes import PatchMap, PathPatches
 from etude.interp.resumed import stream_site
-from etude.interp.subject import Subject, subject
+from etude.interp.subject import Subject, decoder_of, subject
 from etude.models.decoder_model import DecoderModel
 
 
@@ -45,7 +45,7 @@ def prompts_of(on: Subject, recipe: PatchMap | PathPatches) -> Prompts:
     Raises:
         UsageError: the model is no decoder, the prompts have not as many tokens, or the answers are the same.
     """
-    model = on.decoder
+    decoder_of(on.model)  # before anything is said of the prompts
     clean, corrupted = on.tokens(recipe.clean, "clean prompt"), on.tokens(recipe.corrupted, "corrupted prompt")
     if len(clean) != len(corrupted):
         cut = [" ".join(map(repr, on.pieces(ids))) for ids in (clean, corrupted)]
@@ -54,7 +54,7 @@ def prompts_of(on: Subject, recipe: PatchMap | PathPatches) -> Prompts:
             f" ({cut[0]} / {cut[1]})"
         )
     texts = torch.tensor([clean]), torch.tensor([corrupted])
-    likeliest = [_likeliest(model, text) for text in texts]
+    likeliest = [on.likeliest(text) for text in texts]
     right = on.token(recipe.right) if recipe.right else likeliest[0]
     wrong = on.token(recipe.wrong) if recipe.wrong else likeliest[1]
     if right == wrong and getattr(recipe, "measure", "difference") == "difference":
@@ -65,11 +65,6 @@ def prompts_of(on: Subject, recipe: PatchMap | PathPatches) -> Prompts:
             " prompts that the model answers differently, or name --right and --wrong"
         )
     return Prompts(*texts, right, wrong)
-
-
-@torch.no_grad()
-def _likeliest(model: DecoderModel, tokens: Tensor) -> int:
-    return int(model(tokens, last=1)[0, -1].argmax())
 
 
 def mapped(recipe: PatchMap, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from etude.core.errors import UsageError
 from etude.core.site import Site
 from etude.interp.metrics import Metric, measured, positions_read
+from etude.interp.subject import decoder_of
 from etude.models.cache import Cache
 from etude.models.decoder_model import DecoderModel
 from etude.models.transformer import Transformer
 from etude.nn.block import Block
-from etude.nn.look import Seen, look, unwrapped
+from etude.nn.look import Seen, look
 from etude.nn.multi_head import MultiHead, head_outputs
 
 AT_ONCE = 1024
@@ -252,11 +253,7 @@ def decoder(model: Any) -> DecoderModel:
     Raises:
         UsageError: it is none; or its runs differ from call to call, or from those of the model alone.
     """
-    model = unwrapped(model)
-    if not isinstance(model, DecoderModel):
-        name = cast(Transformer, model).spec.name
-        raise UsageError(f"this instrument reads decoders, and the model is an {name}: choose a decoder")
-    model.check_steady()
+    model = decoder_of(model)
     if model.watchers:
         raise UsageError(
             f"{model.watchers} functions are put at sites of the model, and it is gone on from in the middle of a text:"

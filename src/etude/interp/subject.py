@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from etude.core.errors import UsageError
 from etude.core.run import Run
 from etude.models.decoder_model import DecoderModel
 from etude.models.load import load
 from etude.models.transformer import Transformer
+from etude.nn.embedding import outside_vocabulary
+from etude.nn.look import unwrapped
 from etude.text.tokenizers.live import Tokenizer
 
 
@@ -35,10 +39,12 @@ class Subject(NamedTuple):
         Raises:
             UsageError: it is not.
         """
-        if not isinstance(self.model, DecoderModel):
-            name = self.model.spec.name
-            raise UsageError(f"this instrument reads decoders, and the model is an {name}: choose a decoder")
-        return self.model
+        return decoder_of(self.model)
+
+    @torch.no_grad()
+    def likeliest(self, tokens: Int[Tensor, "1 T"], position: int = -1) -> int:
+        """Return the likeliest token after a position of a text."""
+        return int(self.decoder(tokens)[0, position].argmax())
 
     def tokens(self, text: str, what: str = "text") -> list[int]:
         """Return a text's tokens.
@@ -100,3 +106,26 @@ def subject(source: Run) -> Subject:
         model = model.float()
         notices = (f"the weights of {source.id} are {name}; it was looked at in float32",)
     return Subject(model, tokenizer, notices)
+
+
+def decoder_of(model: Any) -> DecoderModel:
+    """Return a model that an instrument can read; of a compiled one the original.
+
+    Raises:
+        UsageError: it is no decoder, or it is in training mode and drops out.
+    """
+    original = unwrapped(model)
+    if not isinstance(original, DecoderModel):
+        name = original.spec.name if isinstance(original, Transformer) else type(original).__name__
+        raise UsageError(f"this instrument reads decoders, and the model is an {name}: choose a decoder")
+    original.check_steady()
+    return original
+
+
+def check_text(model: DecoderModel, tokens: Tensor) -> None:
+    """Raise UsageError where tokens are not [B T] tokens of the model, are none, or are longer than its context."""
+    model.check_tokens(tokens)
+    if not tokens.numel():
+        raise UsageError(f"the text is empty (tokens of shape {list(tokens.shape)}): give at least one token")
+    if tokens.min() < 0 or tokens.max() >= model.vocabulary:
+        raise outside_vocabulary(tokens, model.vocabulary)

@@ -20,7 +20,8 @@ from etude.core.errors import UsageError
 from etude.core.run import Draft
 from etude.core.seeds import stream
 from etude.evals.loss import batch_for, batches, live
-from etude.interp.lenses import Translators, decoder_of, divergence, log_probabilities, streams, translate
+from etude.interp.lenses import Translators, divergence, log_probabilities, streams, translate
+from etude.interp.subject import decoder_of
 from etude.models.decoder_model import DecoderModel
 from etude.models.transformer import Transformer
 from etude.text.batches import IGNORE, Examples, Sampler
