@@ -13,7 +13,10 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from etude.compress.codec import Codec
+from etude.compress.compressor import Compressor
+from etude.compress.explained import Explained
 from etude.compress.linear import as_matrix
+from etude.compress.material import Material
 from etude.compress.methods.base import Method
 from etude.compress.methods.kmeans import Kmeans
 from etude.compress.methods.mean import Mean
@@ -21,7 +24,7 @@ from etude.compress.methods.pca import Pca
 from etude.compress.methods.random import Random
 from etude.compress.methods.svd import Svd
 from etude.compress.methods.zero import Zero
-from etude.compress.score import Explained, Host, harm
+from etude.compress.score import Host, harm
 from etude.core.errors import UsageError
 from etude.core.run import Draft
 from etude.core.site import Site
@@ -62,8 +65,8 @@ def run(tmp_path: Path, trained: Train) -> Draft:
 def test_full_rank_pca_changes_nothing(site: str, model: Transformer, held_out: Split, run: Draft) -> None:
     examples, windows = held_out
     seen = as_vectors(site, look(model, torch.from_numpy(examples.batch(windows).inputs), site)[Site(site)])
-    codec = Pca(seen.shape[-1]).fit(seen.flatten(0, 1), 0, run)
-    found = harm(Host(model, examples, windows), site, codec).to_json()
+    codec = Pca(seen.shape[-1]).fit(Material(seen.flatten(0, 1)), 0, run)
+    found = harm(Host(model, examples, windows), Compressor.of(site, codec)).to_json()
     assert abs(found["increase"]["mean"]) < 1e-5 and abs(found["kl"]["mean"]) < 1e-6
     assert found["loss"]["mean"] == pytest.approx(found["clean_loss"]["mean"], abs=1e-5)
     assert found["explained"] == pytest.approx(1, abs=1e-6)
@@ -72,9 +75,9 @@ def test_full_rank_pca_changes_nothing(site: str, model: Transformer, held_out: 
 @pytest.mark.parametrize("site", ["L0.attn.W_Q", "L0.attn.W_O", "L1.mlp.W_in", "L1.mlp.W_out", "unembed.W_U"])
 def test_full_rank_svd_changes_nothing(site: str, model: Transformer, held_out: Split, run: Draft) -> None:
     weight = as_matrix(site, model.get_parameter(Site(site).path).detach())
-    codec = Svd(min(weight.shape)).fit(weight, 0, run)
+    codec = Svd(min(weight.shape)).fit(Material(weight), 0, run)
     torch.testing.assert_close(codec(weight), weight, atol=1e-5, rtol=0)
-    found = harm(Host(model, *held_out), site, codec).to_json()
+    found = harm(Host(model, *held_out), Compressor.of(site, codec)).to_json()
     assert abs(found["increase"]["mean"]) < 1e-5
     assert found["explained"] == pytest.approx(1, abs=1e-6)
 
@@ -90,7 +93,7 @@ def test_a_head_is_no_part_of_the_matrix_of_another_axis(model: Transformer) -> 
 def test_zero_is_zero_ablation(model: Transformer, held_out: Split, run: Draft) -> None:
     examples, windows = held_out
     tokens = torch.from_numpy(examples.batch(windows).inputs)
-    codec = Zero().fit(torch.randn(20, 16), 0, run)
+    codec = Zero().fit(Material(torch.randn(20, 16)), 0, run)
     with model.tapped({"L1.attn.out": torch.zeros_like}):
         ablated = model(tokens)
     with model.tapped({"L1.attn.out": codec}):
@@ -102,7 +105,7 @@ def test_zero_is_zero_ablation(model: Transformer, held_out: Split, run: Draft) 
 
 def test_the_mean_explains_nothing(run: Draft) -> None:
     data = correlated()
-    codec = Mean().fit(data, 0, run)
+    codec = Mean().fit(Material(data), 0, run)
     assert abs(share(codec, data)) < 1e-9
     # About zero, the same guess would seem to explain nearly everything.
     flattered = 1 - ((data - codec(data)) ** 2).sum() / (data**2).sum()
@@ -112,14 +115,14 @@ def test_the_mean_explains_nothing(run: Draft) -> None:
 def test_nothing_is_explained_where_nothing_varies(run: Draft) -> None:
     data = torch.full((1000, 6), 0.1)
     explained = Explained()
-    explained.add(data, Mean().fit(data, 0, run)(data))
+    explained.add(data, Mean().fit(Material(data), 0, run)(data))
     assert explained.share is None and Explained().share is None
 
 
 @pytest.mark.parametrize("rank", [1, 3, 7])
 def test_the_error_of_svd_is_the_tail(rank: int, run: Draft) -> None:
     weight = correlated(20, 9)
-    codec = Svd(rank).fit(weight, 0, run)
+    codec = Svd(rank).fit(Material(weight), 0, run)
     tail = math.sqrt(float((torch.linalg.svdvals(weight.double())[rank:] ** 2).sum()))
     error = float(torch.linalg.norm(weight.double() - codec.decode(codec.encode(weight)).double()))
     assert error == pytest.approx(tail, rel=1e-6)
@@ -129,7 +132,7 @@ def test_the_error_of_svd_is_the_tail(rank: int, run: Draft) -> None:
 @pytest.mark.parametrize("dimensions", [1, 4, 12])
 def test_pca_agrees_with_scikit_learn(dimensions: int, run: Draft) -> None:
     data = correlated()
-    codec = Pca(dimensions).fit(data, 0, run)
+    codec = Pca(dimensions).fit(Material(data), 0, run)
     theirs = PCA(dimensions, svd_solver="full").fit(data.double().numpy())
     assert share(codec, data) == pytest.approx(float(theirs.explained_variance_ratio_.sum()), abs=1e-6)
     variances = torch.linalg.eigvalsh(torch.cov(data.double().T)).flip(0)
@@ -141,12 +144,12 @@ def test_pca_agrees_with_scikit_learn(dimensions: int, run: Draft) -> None:
 
 def test_pca_of_fewer_samples_than_dimensions(run: Draft) -> None:
     data = correlated(5, 12)
-    assert share(Pca(4).fit(data, 0, run), data) == pytest.approx(1, abs=1e-6)
+    assert share(Pca(4).fit(Material(data), 0, run), data) == pytest.approx(1, abs=1e-6)
 
 
 def test_principal_directions_have_one_sign(run: Draft) -> None:
     """The opposite direction is as good, and which one a library returns differs between machines."""
-    down = Pca(12).fit(correlated(), 0, run).get_buffer("down")
+    down = Pca(12).fit(Material(correlated()), 0, run).get_buffer("down")
     assert (down.gather(0, down.abs().argmax(0, keepdim=True)) > 0).all()
 
 
@@ -154,7 +157,7 @@ def test_principal_directions_have_one_sign(run: Draft) -> None:
 def test_a_random_subspace_explains_its_part_of_isotropic_data(dimensions: int, run: Draft) -> None:
     data = torch.randn(4000, 16, generator=torch.Generator().manual_seed(0)) + 3
     for seed in range(3):
-        codec = Random(dimensions).fit(data, seed, run)
+        codec = Random(dimensions).fit(Material(data), seed, run)
         assert share(codec, data) == pytest.approx(dimensions / 16, abs=0.02)
         basis = codec.get_buffer("down")
         torch.testing.assert_close(basis.T @ basis, torch.eye(dimensions), atol=1e-5, rtol=0)
@@ -162,7 +165,7 @@ def test_a_random_subspace_explains_its_part_of_isotropic_data(dimensions: int, 
 
 def test_random_subspaces_are_uniform(run: Draft) -> None:
     """Averaged over draws, the projection on a uniform subspace is r/D times the identity."""
-    drawn = [Random(2).fit(torch.zeros(3, 6), seed, run).get_buffer("down") for seed in range(600)]
+    drawn = [Random(2).fit(Material(torch.zeros(3, 6)), seed, run).get_buffer("down") for seed in range(600)]
     mean = torch.stack([basis @ basis.T for basis in drawn]).mean(0)
     torch.testing.assert_close(mean, torch.eye(6) / 3, atol=0.05, rtol=0)
 
@@ -172,7 +175,7 @@ def test_random_subspaces_are_uniform(run: Draft) -> None:
 
 def test_kmeans_agrees_with_scikit_learn(run: Draft) -> None:
     data = correlated(600, 4)
-    codec = Kmeans(7, iterations=50).fit(data, 3, run)
+    codec = Kmeans(7, iterations=50).fit(Material(data), 3, run)
     theirs = KMeans(7, n_init="auto", max_iter=50, random_state=3).fit(data.numpy())
     assert ((data - codec(data)) ** 2).sum().item() == pytest.approx(theirs.inertia_, rel=1e-4)
     assert (codec.encode(data).numpy() == theirs.labels_).mean() > 0.995
@@ -180,7 +183,7 @@ def test_kmeans_agrees_with_scikit_learn(run: Draft) -> None:
 
 def test_the_nearest_centre_is_taken(run: Draft) -> None:
     data = correlated(300, 5)
-    codec = Kmeans(9).fit(data, 0, run)
+    codec = Kmeans(9).fit(Material(data), 0, run)
     elsewhere = correlated(50, 5, seed=1).reshape(5, 10, 5)
     code = codec.encode(elsewhere)
     assert code.shape == (5, 10)
@@ -190,7 +193,7 @@ def test_the_nearest_centre_is_taken(run: Draft) -> None:
 @pytest.mark.parametrize("codes", [1, 2, 16])
 def test_bits_are_the_entropy_of_the_codes(codes: int, run: Draft) -> None:
     data = correlated(500, 3)
-    codec = Kmeans(codes).fit(data, 0, run)
+    codec = Kmeans(codes).fit(Material(data), 0, run)
     used = torch.bincount(codec.encode(data), minlength=codes).double() / len(data)
     assert codec.cost().bits == pytest.approx(float(torch.special.entr(used).sum()) / math.log(2), abs=1e-2)
     assert 0 <= codec.cost().bits <= math.log2(codes) + 1e-9
@@ -199,13 +202,15 @@ def test_bits_are_the_entropy_of_the_codes(codes: int, run: Draft) -> None:
 
 def test_a_codebook_of_one_is_the_mean(run: Draft) -> None:
     data = correlated(500, 3)
-    torch.testing.assert_close(Kmeans(1).fit(data, 0, run)(data), Mean().fit(data, 0, run)(data), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        Kmeans(1).fit(Material(data), 0, run)(data), Mean().fit(Material(data), 0, run)(data), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_more_codes_than_there_are_activations_to_tell_apart(run: Draft) -> None:
     kinds = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 4.0]])
     data = kinds.repeat(20, 1)
-    codec = Kmeans(8).fit(data, 0, run)
+    codec = Kmeans(8).fit(Material(data), 0, run)
     torch.testing.assert_close(codec(data), data, atol=1e-5, rtol=0)
     assert codec.cost().bits == pytest.approx(math.log2(3), abs=1e-6)
     assert codec.get_buffer("frequency").sum() == pytest.approx(1)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from etude.compress import autoencoder
 from etude.compress.autoencoder import Autoencoder, AutoencoderStepper, mmd_to_normal, train_autoencoder
+from etude.compress.explained import Explained
 from etude.compress.methods.infovae import Infovae
-from etude.compress.score import Explained
 from etude.core.errors import UsageError
 from etude.core.run import Draft
 from etude.core.seeds import stream

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from etude.compress.codec import Codec, Factored, Linear
+from etude.compress.compressor import Compressor
 from etude.compress.linear import constant
 from etude.compress.score import Host, harm
 from etude.evals.behaviours import head_scores, repeats
@@ -107,5 +108,5 @@ def test_heads(model: Transformer) -> None:
 )
 def test_harm(site: str, codec: Codec, model: Transformer) -> None:
     with NoDoubles():
-        found = harm(Host(model, cast(Examples, Drawn()), np.arange(4)), site, codec).to_json()
+        found = harm(Host(model, cast(Examples, Drawn()), np.arange(4)), Compressor.of(site, codec)).to_json()
     assert found["tokens"] == 48

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from etude.compress.codec import Codec
+from etude.compress.material import Material
 from etude.compress.methods.base import Method
 from etude.compress.recipes import Compress
 from etude.compress.work import load_codec
@@ -20,6 +21,7 @@ from etude.core.errors import UsageError
 from etude.core.family import Family
 from etude.core.lab import Lab
 from etude.core.run import Draft
+from etude.core.site import Site
 from etude.core.spec import field_types
 from etude.models.architectures.decoder import Decoder
 from etude.text.corpora.fable import Fable
@@ -51,9 +53,17 @@ def correlated(n: int = 300, seed: int = 0) -> Tensor:
     return torch.randn(n, WIDTH, generator=draw) @ torch.randn(WIDTH, WIDTH, generator=draw) + 3
 
 
+def material(method: Method) -> Material:
+    """Return what a method is fitted to: activations, or a weight, with what the weight or the component reads."""
+    read = correlated(seed=2) if method.target == "component" or method.reads_input else None
+    if method.target == "weight":
+        inputs = None if read is None else torch.cat((read, read), 1)[:, :20]
+        return Material(correlated(20), Site("L0.attn.W_O"), inputs)
+    return Material(correlated(), Site("L0.mlp.out"), read, heads=3)
+
+
 def fitted(method: Method, folder: Path, seed: int = 0) -> Codec:
-    data = correlated(20) if method.target == "weight" else correlated()
-    return method.fit(data, seed, Draft(folder / f"{method.name}-{seed}.partial", MODEL.resolve()))
+    return method.fit(material(method), seed, Draft(folder / f"{method.name}-{seed}.partial", MODEL.resolve()))
 
 
 def read(method: Method) -> Tensor:
@@ -110,12 +120,17 @@ def test_the_cost_is_that_of_the_size(name: str, tmp_path: Path) -> None:
     small, large = (fitted(made(name, size), tmp_path / str(size)).cost() for size in (2, 8))
     held = sum(t.numel() for t in fitted(made(name, 8), tmp_path / "again").state_dict().values())
     for cost in (small, large):
-        assert 0 <= cost.bits <= 32 * WIDTH and math.isfinite(cost.bits)
+        assert cost.bits is not None and 0 <= cost.bits <= 32 * WIDTH and math.isfinite(cost.bits)
         assert cost.dimensions is None or (0 <= cost.dimensions <= WIDTH and cost.bits == 32 * cost.dimensions)
         assert 0 <= cost.parameters <= held or cost is small
     assert json.loads(json.dumps(large.to_json())) == large.to_json()
     if made(name).sized:
-        assert small.bits < large.bits and small.parameters < large.parameters
+        assert (
+            small.bits is not None
+            and large.bits is not None
+            and small.bits < large.bits
+            and small.parameters < large.parameters
+        )
     else:
         assert small == large
 

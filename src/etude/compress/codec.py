@@ -5,10 +5,33 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+
+class Text(NamedTuple):
+    """The tokens that activations are of, for a codec that reads them too, with the leading axes of the activations.
+
+    Attributes:
+        tokens: [*N] the token at the position.
+        before: [*N] the token before it, -1 where there is none.
+        position: [*N] where it stands in its window, from 0.
+    """
+
+    tokens: Int[Tensor, "*N"]
+    before: Int[Tensor, "*N"]
+    position: Int[Tensor, "*N"]
+
+    @staticmethod
+    def of(tokens: Int[Tensor, "B T"], start: int = 0) -> Text:
+        """Return what is known of windows of text, the first token of which is at `start`."""
+        before = torch.cat((torch.full_like(tokens[:, :1], -1), tokens[:, :-1]), 1)
+        return Text(
+            tokens, before, torch.arange(start, start + tokens.shape[1], device=tokens.device).expand_as(tokens)
+        )
 
 
 @dataclass(frozen=True)
@@ -16,21 +39,35 @@ class Cost:
     """What a compressor's code takes.
 
     Attributes:
-        dimensions: numbers that pass for each token, where the code is continuous; None where it is discrete.
-        bits: bits a token; a continuous number counts as the 32 bits it is held in.
+        dimensions: numbers that pass for each token, where the code is continuous (of a sparse code, those that are not
+            zero, on average); None where it is discrete, or where nothing is coded.
+        bits: bits a token: for a discrete code its measured entropy, for a continuous one the precision that it is held
+            in, 32 a number unless it is rounded; None where what passes is as it was (a weight that is only stored in
+            fewer bits).
         parameters: numbers that the compressor itself holds.
+        flops: a token to encode and decode, an addition and a multiplication as two.
+        storage: bits that hold the parameters; None is 32 for each.
     """
 
-    dimensions: int | None
-    bits: float
+    dimensions: int | float | None
+    bits: float | None
     parameters: int
+    flops: float = 0.0
+    storage: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "storage": 32.0 * self.parameters if self.storage is None else self.storage}
 
 
 class Codec(nn.Module, ABC):
-    """A function from an activation [..., D] (or a weight) to one like it, through a smaller code."""
+    """A function from an activation [..., D] (or a weight, or what a component reads) to what stands in its place,
+    through a smaller code.
+
+    Attributes:
+        reads_text: whether `encode` and `forward` are also given the `Text`.
+    """
+
+    reads_text: ClassVar[bool] = False
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
@@ -40,9 +77,9 @@ class Codec(nn.Module, ABC):
     def decode(self, code: Tensor) -> Tensor:
         """Return what the code stands for."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return what is left of `x` after the code, of the same shape and dtype."""
-        return self.decode(self.encode(x.float())).to(x.dtype)
+    def forward(self, x: Tensor, *text: Text) -> Tensor:
+        """Return what stands in the place of `x` after the code, in its dtype."""
+        return self.decode(self.encode(x.float(), *text)).to(x.dtype)
 
     @abstractmethod
     def cost(self) -> Cost:
@@ -78,7 +115,8 @@ class Linear(Codec):
 
     def cost(self) -> Cost:
         rank = self.get_buffer("down").shape[1]
-        return Cost(rank, 32.0 * rank, sum(b.numel() for b in self.buffers()))
+        held = sum(b.numel() for b in self.buffers())
+        return Cost(rank, 32.0 * rank, held, flops=2.0 * held)
 
 
 class Codebook(Codec):
@@ -106,7 +144,8 @@ class Codebook(Codec):
         """Return the entropy of the codes as the bits: what an ideal entropy coder needs, at most log2(C)."""
         p = self.get_buffer("frequency").double()
         entropy = float(-(p * p.clamp_min(1e-300).log2()).sum())
-        return Cost(None, max(0.0, entropy), self.get_buffer("centres").numel())
+        held = self.get_buffer("centres").numel()
+        return Cost(None, max(0.0, entropy), held, flops=2.0 * held)
 
 
 class Factored(Codec):
@@ -130,4 +169,5 @@ class Factored(Codec):
 
     def cost(self) -> Cost:
         left, right = self.get_buffer("left"), self.get_buffer("right")
-        return Cost(left.shape[1], 32.0 * left.shape[1], left.numel() + right.numel())
+        held = left.numel() + right.numel()
+        return Cost(left.shape[1], 32.0 * left.shape[1], held, flops=2.0 * held)

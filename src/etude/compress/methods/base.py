@@ -14,22 +14,37 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from etude.compress.codec import Codec
+    from etude.compress.material import Material
     from etude.core.run import Draft
+
+
+Target = Literal["activation", "weight", "component"]
+
+Counted = Literal["dimensions", "codes", "latents", "bits", "experts", "kept"]
+"""What a size counts: numbers that pass for each token; entries of a codebook; latents of a sparse code that are not
+zero; bits of a number; experts; or the percentage of heads, neurons or weights that is kept."""
+
+Group = Literal["floor", "linear", "bottleneck", "discrete", "sparse", "experts", "pruning"]
 
 
 @dataclass(frozen=True)
 class Method(Member):
     """Base of the family.
 
-    A method says in `target` whether it compresses activations or weights, in `sized` which of its fields is the size
-    that a sweep varies ('' where it has none, as for a floor), in `counts` what that size counts, and in `label` what a
-    report calls it (its name where that is empty).
+    A method says in `target` what it stands in place of: an activation, which it reads and writes; a weight; or a whole
+    component, of which it reads the input and writes the output. `sized` names the field that is its size, which a
+    sweep varies ('' where it has none, as for a floor), `counts` says what that size counts, and `label` what a report
+    calls it (its name where that is empty). `group` is the kind of method that it is. `drawn` says that another seed
+    gives another codec; `reads_input`, for one that compresses a weight, that it is fitted to what the weight reads.
     """
 
-    target: ClassVar[Literal["activation", "weight"]] = "activation"
+    target: ClassVar[Target] = "activation"
     sized: ClassVar[str] = ""
-    counts: ClassVar[Literal["dimensions", "codes"]] = "dimensions"
+    counts: ClassVar[Counted] = "dimensions"
     label: ClassVar[str] = ""
+    group: ClassVar[Group] = "linear"
+    drawn: ClassVar[bool] = False
+    reads_input: ClassVar[bool] = False
 
     def check(self) -> None:
         """Refuse a size under 1. A member that overrides this calls it."""
@@ -37,11 +52,11 @@ class Method(Member):
             raise UsageError(f"{self.name}.{self.sized} = {self.size} is too small: it is 1 or more")
 
     @abstractmethod
-    def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:
-        """Return a codec fitted to the data.
+    def fit(self, material: Material, seed: int, run: Draft) -> Codec:
+        """Return a codec fitted to the material.
 
         Args:
-            data: activations [N, D] of the training split, or the weight as a matrix [M, N], inputs by outputs.
+            material: activations or a weight, and what else there is to fit to.
             seed: of whatever is drawn.
             run: where a method that takes steps checkpoints and logs them.
 
@@ -57,6 +72,12 @@ class Method(Member):
     def size(self) -> int:
         """The size that a sweep varies: dimensions of a code, or entries of a codebook. 0 for a floor."""
         return int(getattr(self, self.sized)) if self.sized else 0
+
+    def ladder(self, width: int) -> tuple[int, ...]:
+        """Return the sizes, rising, that a map tries at a site (or the smaller side of a weight) of this width."""
+        rungs = {"codes": (4, 16, 64, 256), "bits": (2, 4, 8), "kept": (10, 25, 50, 75, 90), "experts": (2, 4, 8, 16)}
+        found = rungs.get(self.counts, tuple(n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512) if n < width))
+        return found if self.sized else (0,)
 
     def disk_bytes(self, width: int) -> int:
         """Return how many bytes the codec may take, with the checkpoints that stand while it is fitted.

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from etude.compress.methods.base import Method
+from etude.compress.methods.base import Group, Method
 from etude.core.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from etude.compress.codec import Codec
+    from etude.compress.material import Material
     from etude.core.run import Draft
 
 
@@ -45,6 +46,8 @@ class Infovae(Method):
 
     sized: ClassVar[str] = "latent"
     label: ClassVar[str] = "InfoVAE"
+    group: ClassVar[Group] = "bottleneck"
+    drawn: ClassVar[bool] = True
 
     def check(self) -> None:
         super().check()
@@ -64,12 +67,12 @@ class Infovae(Method):
         held = 2 * (self.latent + hidden + 1) * width + 2 * (hidden + 1) * (self.latent + 1)
         return 4 * held * 10  # itself, and three checkpoints, each with the two moments of Adam
 
-    def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:
+    def fit(self, material: Material, seed: int, run: Draft) -> Codec:
         from etude.compress.autoencoder import train_autoencoder
         from etude.compress.linear import require_size
 
-        require_size(self.latent, data.shape[1], "infovae.latent")
-        return train_autoencoder(self, data, seed, run)
+        require_size(self.latent, material.values.shape[1], "infovae.latent")
+        return train_autoencoder(self, material.values, seed, run)
 
     def codec(self, tensors: Mapping[str, Tensor]) -> Codec:
         from etude.compress.autoencoder import Autoencoder

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from etude.compress.methods.base import Method
+from etude.compress.methods.base import Counted, Group, Method
 from etude.core.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from etude.compress.codec import Codec
+    from etude.compress.material import Material
     from etude.core.run import Draft
 
 
@@ -29,15 +30,17 @@ class Kmeans(Method):
     iterations: int = 30
 
     sized: ClassVar[str] = "codes"
-    counts: ClassVar[Literal["dimensions", "codes"]] = "codes"
+    counts: ClassVar[Counted] = "codes"
     label: ClassVar[str] = "k-means"
+    group: ClassVar[Group] = "discrete"
+    drawn: ClassVar[bool] = True
 
     def check(self) -> None:
         super().check()
         if self.iterations < 1:
             raise UsageError(f"kmeans.iterations = {self.iterations} is too few: it is 1 or more")
 
-    def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:
+    def fit(self, material: Material, seed: int, run: Draft) -> Codec:
         import warnings
 
         import torch
@@ -47,6 +50,7 @@ class Kmeans(Method):
         from etude.compress.codec import Codebook
         from etude.compress.linear import require_size
 
+        data = material.values
         require_size(self.codes, len(data), "kmeans.codes", of="recorded tokens")
         # One start: `n_init` is an int or "auto", which scikit-learn's own annotation does not say.
         fitted = KMeans(self.codes, n_init=cast(Any, 1), max_iter=self.iterations, random_state=seed % 2**32)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from etude.compress.methods.base import Method
+from etude.compress.methods.base import Group, Method
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from etude.compress.codec import Codec
+    from etude.compress.material import Material
     from etude.core.run import Draft
 
 
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 class Mean(Method):
     """Put the mean over the training split in place of every activation."""
 
-    def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:
+    group: ClassVar[Group] = "floor"
+
+    def fit(self, material: Material, seed: int, run: Draft) -> Codec:
         from etude.compress.linear import constant
 
-        return constant(data.double().mean(0).float())
+        return constant(material.values.double().mean(0).float())
 
     def codec(self, tensors: Mapping[str, Tensor]) -> Codec:
         from etude.compress.codec import Linear

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from etude.compress.codec import Codec
+    from etude.compress.material import Material
     from etude.core.run import Draft
 
 
@@ -28,12 +29,12 @@ class Pca(Method):
     sized: ClassVar[str] = "dimensions"
     label: ClassVar[str] = "PCA"
 
-    def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:
+    def fit(self, material: Material, seed: int, run: Draft) -> Codec:
         from etude.compress.codec import Linear
         from etude.compress.linear import principal_directions, require_size
 
-        require_size(self.dimensions, data.shape[1], "pca.dimensions")
-        centre, directions, _ = principal_directions(data)
+        require_size(self.dimensions, material.values.shape[1], "pca.dimensions")
+        centre, directions, _ = principal_directions(material.values)
         basis = directions[:, : self.dimensions].float()
         return Linear(centre.float(), basis, basis.T.contiguous())
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from etude.compress.methods.base import Method
+from etude.compress.methods.base import Group, Method
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from etude.compress.codec import Codec
+    from etude.compress.material import Material
     from etude.core.run import Draft
 
 
@@ -27,19 +28,21 @@ class Random(Method):
 
     sized: ClassVar[str] = "dimensions"
     label: ClassVar[str] = "random subspace"
+    group: ClassVar[Group] = "floor"
+    drawn: ClassVar[bool] = True
 
-    def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:
+    def fit(self, material: Material, seed: int, run: Draft) -> Codec:
         import torch
 
         from etude.compress.codec import Linear
         from etude.compress.linear import require_size
 
-        width = data.shape[1]
+        width = material.values.shape[1]
         require_size(self.dimensions, width, "random.dimensions")
         draw = torch.Generator().manual_seed(seed)
         gaussian = torch.randn(width, self.dimensions, generator=draw, dtype=torch.float64)
         basis = torch.linalg.qr(gaussian).Q.float()  # uniform over subspaces, since a Gaussian has no direction
-        return Linear(data.double().mean(0).float(), basis, basis.T.contiguous())
+        return Linear(material.values.double().mean(0).float(), basis, basis.T.contiguous())
 
     def codec(self, tensors: Mapping[str, Tensor]) -> Codec:
         from etude.compress.codec import Linear

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from etude.compress.methods.base import Method
+from etude.compress.methods.base import Method, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from etude.compress.codec import Codec
+    from etude.compress.material import Material
     from etude.core.run import Draft
 
 
@@ -25,18 +26,18 @@ class Svd(Method):
 
     rank: int = 20
 
-    target: ClassVar[Literal["activation", "weight"]] = "weight"
+    target: ClassVar[Target] = "weight"
     sized: ClassVar[str] = "rank"
     label: ClassVar[str] = "SVD of the weight"
 
-    def fit(self, data: Tensor, seed: int, run: Draft) -> Codec:
+    def fit(self, material: Material, seed: int, run: Draft) -> Codec:
         import torch
 
         from etude.compress.codec import Factored
         from etude.compress.linear import require_size
 
-        require_size(self.rank, min(data.shape), "svd.rank")
-        u, s, v = torch.linalg.svd(data.double(), full_matrices=False)
+        require_size(self.rank, min(material.values.shape), "svd.rank")
+        u, s, v = torch.linalg.svd(material.values.double(), full_matrices=False)
         left = (u[:, : self.rank] * s[: self.rank]).float()
         return Factored(left.contiguous(), v[: self.rank].float().contiguous())
 
