@@ -17,7 +17,7 @@ from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.evals.loss import batch_for, batches, chosen_windows
 from etude.evals.recipes import InContext
-from etude.evals.splits import samples
+from etude.evals.splits import samples, trained_of
 from etude.evals.statistics import Estimate, paired, ratio
 from etude.models.decoder_model import DecoderModel
 from etude.models.load import load
@@ -127,7 +127,7 @@ def in_context(recipe: InContext, inputs: Mapping[Recipe, Run], run: Draft) -> d
         load(inputs[recipe.of])[0],
         examples,
         windows,
-        precision=getattr(getattr(recipe.of, "of", recipe.of), "precision", "fp32"),
+        precision=getattr(trained_of(recipe.of), "precision", "fp32"),
         progress=lambda done, total: run.progress(done, total, unit="windows"),
     )
     score = in_context_score(losses, early, late)

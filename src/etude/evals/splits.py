@@ -41,8 +41,14 @@ class Asked(Protocol):
 
 def asked_of(of: ModelRecipe) -> Asked | None:
     """Return the objective that a model was trained on, or None for one brought in, which is asked for next tokens."""
-    trained = getattr(of, "of", of)  # a checkpoint is of a training
-    return cast("Asked | None", getattr(trained, "objective", None))
+    return cast("Asked | None", getattr(trained_of(of), "objective", None))
+
+
+def trained_of(of: ModelRecipe) -> ModelRecipe:
+    """Return the training that a model is of: its own, or that of the checkpoint that is looked at, on any text."""
+    while isinstance(inner := getattr(of, "of", None), ModelRecipe):
+        of = inner
+    return of
 
 
 def samples(of: ModelRecipe, data: TextData, split: str) -> Examples:
@@ -75,7 +81,7 @@ def score_split(recipe: Score, inputs: Mapping[Recipe, Run], run: Draft) -> dict
     examples = samples(recipe.of, data, recipe.split)
     windows = chosen_windows(examples, recipe.tokens)
     model, _ = load(inputs[recipe.of])
-    precision = getattr(getattr(recipe.of, "of", recipe.of), "precision", "fp32")
+    precision = getattr(trained_of(recipe.of), "precision", "fp32")
     scores = score(
         model,
         examples,

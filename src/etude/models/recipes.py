@@ -1,5 +1,5 @@
-"""What every recipe of a model has in common, however the model came to be; the recipe of one brought in; and that of
-texts that a model writes."""
+"""What every recipe of a model has in common, however the model came to be; the recipes of one brought in, of one that
+reads another text, and of texts that a model writes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from etude.models.architectures.base import Architecture
 from etude.models.architectures.decoder import Decoder
 from etude.models.sampling import Sampling
 from etude.models.sources import Source, fetched_folder, is_hub_name, opened
+from etude.text.corpora.base import Corpus
 from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.byte import Byte
@@ -46,6 +47,7 @@ class ModelRecipe(Recipe):
 
 def shape_in(done: Mapping[Recipe, Run], model: ModelRecipe) -> Architecture | None:
     """Return a model's architecture, from the run of one brought in where it is done: its files may be gone by then."""
+    model = model.of if isinstance(model, OnText) else model
     run = done.get(model) if isinstance(model, Imported) else None
     return model.shape if run is None else Architecture.from_json(run.result["architecture"])
 
@@ -188,6 +190,36 @@ def planted_shape(vocabulary: int, context: int) -> Decoder:
     return Decoder(
         layers=2, width=width + width % 2, heads=2, feedforward=0, context=context, norm="none", biases=False
     )
+
+
+@dataclass(frozen=True)
+class OnText(ModelRecipe, kind="on-text", does="etude.models.work:on_text"):
+    """Have a model looked at on another text than its own, in its own tokens: whatever instrument is given this recipe
+    in place of the model reads that text.
+
+    Attributes:
+        of: the model.
+        corpus: the text.
+    """
+
+    of: ModelRecipe
+    corpus: Corpus = field(default_factory=Fable)
+
+    def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
+        return (self.of,)
+
+    @property
+    def text(self) -> Tokens:
+        own = self.of.text
+        return Tokens(self.corpus, own.tokenizer, own.openings, like=own)
+
+    @property
+    def context(self) -> int:
+        return self.of.context
+
+    @property
+    def shape(self) -> Architecture | None:
+        return self.of.shape
 
 
 def beside(folder: Path, tokenizer: File | Gpt2) -> File | Gpt2:

@@ -9,8 +9,9 @@ from etude.core.errors import DamagedError
 from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.models.incoming import check_tokenizer, model_from
+from etude.models.load import load
 from etude.models.planted import planted
-from etude.models.recipes import Imported, Planted
+from etude.models.recipes import Imported, OnText, Planted
 from etude.models.saved import save_model
 
 
@@ -27,6 +28,14 @@ def planted_model(recipe: Planted, inputs: Mapping[Recipe, Run], run: Draft) -> 
         "previous_token_head": "L0H0",
         "induction_head": "L1H0",
     }
+
+
+def on_text(recipe: OnText, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
+    """Keep a model beside its tokenizer, as it is: what is new is the text that its recipe names."""
+    model, tokenizer = load(inputs[recipe.of])
+    save_model(model, run.path)
+    tokenizer.save(run.path)
+    return {"parameters": sum(p.numel() for p in model.parameters()), "corpus": recipe.corpus.name}
 
 
 def imported(recipe: Imported, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:

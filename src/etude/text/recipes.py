@@ -28,6 +28,8 @@ class Tokens(Recipe, kind="tokens", does="etude.text.work:tokens"):
         tokenizer: what makes tokens of it. One that is trained sees the training split alone.
         openings: 0 keeps whole documents. N keeps the first N tokens after the first `_START_PARAGRAPH_` of each, as
             for wiki40b's articles; documents without that mark are left out and counted.
+        like: other tokens, whose tokenizer is taken as it came out there, so that a model can read this corpus in its
+            own tokens; none makes a tokenizer.
     """
 
     version: ClassVar[int] = 2  # 2: stores have another layout, with labels and sides
@@ -35,8 +37,13 @@ class Tokens(Recipe, kind="tokens", does="etude.text.work:tokens"):
     corpus: Corpus = field(default_factory=Pylib)
     tokenizer: TokenizerSpec = field(default_factory=BytePair)
     openings: int = 0
+    like: Tokens | None = None
 
     def check(self) -> None:
+        if self.like is not None and self.like.tokenizer != self.tokenizer:
+            raise UsageError(
+                f"like has the tokenizer {self.like.tokenizer.name} and these tokens another: give them the same one"
+            )
         if self.openings < 0:
             raise UsageError(f"openings = {self.openings}: give 0 for whole documents, or how many tokens of each")
 

@@ -17,7 +17,7 @@ from etude.text.recipes import PARAGRAPH, Tokens
 from etude.text.splits import SPLITS
 from etude.text.store import TokenStore
 from etude.text.store_writer import StoreWriter
-from etude.text.tokenizers.live import Tokenizer
+from etude.text.tokenizers.live import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from etude.core.run import Draft, Run
@@ -37,7 +37,10 @@ def tokens(recipe: Tokens, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str
     corpus = recipe.corpus
     started = time.perf_counter()
     far = _Far(run, sum(corpus.size(split) for split in SPLITS))
-    tokenizer = recipe.tokenizer.build(lambda: far.counted(corpus))
+    if recipe.like is None:
+        tokenizer = recipe.tokenizer.build(lambda: far.counted(corpus))
+    else:
+        tokenizer = load_tokenizer(inputs[recipe.like].path)
     tokenizer.save(run.path)
     built = time.perf_counter()
     work = _Splits(recipe, tokenizer, run, far)
