@@ -32,6 +32,8 @@ from etude.train.optimisers.adamw import AdamW
 from etude.train.recipes import Train
 from etude.train.schedule import Schedule
 
+COMPARED = ("infovae", "kmeans", "mean", "pca", "random", "svd", "zero")
+
 SAMPLE = (
     "The iterator returns the next item from the iterator. If the iterator has no next item,"
     " the iterator raises StopIteration."
@@ -47,6 +49,7 @@ class ProgressReport(Study):
         epochs: passes over the training split, in place of `train.steps`; 0 takes the steps.
         sizes: numbers of dimensions; those under a component's width are swept.
         codes: codebook sizes.
+        compared: the methods of compression, by name; `compress-map` compares all there are.
         infovae: the InfoVAE, but for its size.
         fit_tokens: positions that each compressor is fitted to.
         harm_tokens: positions of the validation split that its harm is measured on.
@@ -54,12 +57,13 @@ class ProgressReport(Study):
         sample: the text whose attention is drawn.
     """
 
-    version: ClassVar[int] = 2  # 2: heads are scored for duplicate tokens and off the period
+    version: ClassVar[int] = 3  # 3: compressions are judged in parts of the text; 2: duplicate tokens, off the period
 
     train: Train = field(default_factory=Train)
     epochs: float = 0.0
     sizes: tuple[int, ...] = (1, 5, 10, 20, 50, 100, 200)
     codes: tuple[int, ...] = (8, 64, 512)
+    compared: tuple[str, ...] = COMPARED
     infovae: Infovae = field(default_factory=Infovae)
     fit_tokens: int = 32768
     harm_tokens: int = 16384
@@ -84,6 +88,9 @@ class ProgressReport(Study):
         for name, given in (("sizes", self.sizes), ("codes", self.codes)):
             if len(set(given)) < len(given):
                 raise UsageError(f"{name} = {given} names one twice; name each once")
+        missing = {"mean", "zero", "pca", "infovae"} - set(self.compared)
+        if missing:
+            raise UsageError(f"compared = {self.compared} leaves out {min(missing)}, which the others are held against")
         if self.shown not in self.sizes:
             raise UsageError(f"shown = {self.shown} is not among the sizes {self.sizes}; choose one of them")
         if min(self.sizes) >= model.width:
@@ -152,7 +159,7 @@ class ProgressReport(Study):
         return found
 
     def compressions(self, model: Train) -> list[Compress]:
-        """Return every compression of a model: each method of the family at each site, in each size that fits."""
+        """Return every compression of a model: each compared method at each site, in each size that fits."""
         found = []
         for site, weight in self.sites(model).items():
             rank = model.model.width if ".attn." in site else model.model.feedforward  # the greatest of the weight
@@ -164,9 +171,9 @@ class ProgressReport(Study):
         return found
 
     def methods(self, width: int) -> list[Method]:
-        """Return every method of compression in each of its sizes under a width; a floor, which has none, once."""
+        """Return the compared methods in each of their sizes under a width; a floor, which has none, once."""
         found = []
-        for kind in cast(Iterable[type[Method]], Family("compress/methods")):
+        for kind in (cast(type[Method], Family("compress/methods").member(name)) for name in self.compared):
             given: Method | None = self.infovae if kind is Infovae else None
             swept = self.codes if kind.counts == "codes" else [size for size in self.sizes if size < width]
             if not kind.sized:

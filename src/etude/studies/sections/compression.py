@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from etude.studies.progress_report import ProgressReport
 
 
-def swept(counts: str) -> dict[str, str]:
+def swept(counts: str, among: Iterable[str]) -> dict[str, str]:
     """Return the methods whose size counts dimensions, or codes, by name, with what a legend calls each."""
-    kinds = cast(Iterable[type[Method]], Family("compress/methods"))
+    kinds = (cast(type[Method], Family("compress/methods").member(name)) for name in among)
     return {kind.name: kind.label or kind.name for kind in kinds if kind.sized and kind.counts == counts}
 
 
@@ -30,8 +30,8 @@ def compression_section(study: ProgressReport, done: Mapping[Recipe, Run], rows:
     sections = []
     for name, model in study.compressed(done).items():
         mine, sites = rows[name], list(study.sites(model))
-        charts = [_squeeze_chart(site, [r for r in mine if r["component"] == site]) for site in sites]
-        blocks = (_kept_table(mine, sites), *charts, Details("All compressions of this model", (_table(mine),)))
+        charts = [_squeeze_chart(study, site, [r for r in mine if r["component"] == site]) for site in sites]
+        blocks = (_kept_table(study, mine, sites), *charts, Details("All compressions of this model", (_table(mine),)))
         sections.append(Section(capital(called(name)), blocks))
     return Section(
         "How far the components compress",
@@ -43,9 +43,9 @@ def compression_section(study: ProgressReport, done: Mapping[Recipe, Run], rows:
     )
 
 
-def _kept_table(rows: list[Row], sites: list[str]) -> Table:
+def _kept_table(study: ProgressReport, rows: list[Row], sites: list[str]) -> Table:
     """The smallest code of each method that keeps nine tenths of what each component does."""
-    methods = swept("dimensions")
+    methods = swept("dimensions", study.compared)
     cells = []
     for site in sites:
         floor = floor_of(rows, site)
@@ -68,8 +68,8 @@ def _kept_cell(kept: tuple[Row | None, bool]) -> Any:
     return size if firm else text("~ ", size)
 
 
-def _squeeze_chart(site: str, rows: list[Row]) -> Block:
-    continuous, discrete = swept("dimensions"), swept("codes")
+def _squeeze_chart(study: ProgressReport, site: str, rows: list[Row]) -> Block:
+    continuous, discrete = (swept(counts, study.compared) for counts in ("dimensions", "codes"))
     points = [
         {
             "size": r["size"],
