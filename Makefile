@@ -43,15 +43,16 @@ check: .venv/dev  ## ruff (lint and format) and pyright
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright --pythonpath $(PY)
 
-oracles: .venv-oracles/made  ## write the fixtures that compare Etude with transformers and TransformerLens
+oracles: .venv-oracles/made .venv-saelens/made  ## write the fixtures that compare Etude with transformers, TransformerLens and SAELens
 	PYTHONPATH=src .venv-oracles/bin/python tests/oracles/make_fixtures.py
 	.venv-oracles/bin/python tests/oracles/make_ecosystem.py
+	.venv-saelens/bin/python tests/oracles/make_saelens.py
 
 benchmarks: .venv/dev  ## print the ratios that the documents quote
 	@for script in benchmarks/*.py; do echo "== $$script" && $(PY) "$$script" || exit 1; done
 
 clean:  ## remove the environments and caches, not the runs
-	rm -rf .venv .venv-oracles .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-oracles .venv-saelens .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp is newer than what it was made from, or it is made again.
@@ -75,4 +76,11 @@ clean:  ## remove the environments and caches, not the runs
 	$(PYTHON) -m venv --clear .venv-oracles
 	$(if $(TORCH_INDEX),.venv-oracles/bin/python $(PIP) -c constraints.txt --no-deps --index-url $(TORCH_INDEX) torch)
 	.venv-oracles/bin/python $(PIP) -c constraints.txt torch transformers==5.23.0 transformer-lens==4.3.0
+	@touch $@
+
+# Apart from the others: it asks for another TransformerLens.
+.venv-saelens/made: Makefile constraints.txt
+	$(PYTHON) -m venv --clear .venv-saelens
+	$(if $(TORCH_INDEX),.venv-saelens/bin/python $(PIP) -c constraints.txt --no-deps --index-url $(TORCH_INDEX) torch)
+	.venv-saelens/bin/python $(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt) sae-lens==6.54.12
 	@touch $@

@@ -22,11 +22,13 @@ from etude.report.blocks import Report
 from etude.studies.base import Study
 from etude.studies.build_up import BuildUp
 from etude.studies.circuits import Circuits
+from etude.studies.compress_map import CompressMap
 from etude.studies.induction import Induction
 from etude.studies.look import Look
 from etude.studies.patch import Patch
 from etude.studies.progress_report import ProgressReport
 from etude.studies.sizes import Sizes
+from etude.studies.squeeze import Squeeze
 from etude.studies.sweep import Sweep
 from etude.studies.translation import Translation
 from etude.text.corpora.ag_news import AgNews
@@ -72,6 +74,28 @@ SMALL: dict[str, Study] = {
         sequences=4,
         windows=2,
     ),
+    "compress-map": CompressMap(
+        Train(
+            data=Tokens(Fable(stories=40), Byte()),
+            model=Decoder(layers=2, width=16, heads=2, feedforward=32, context=32),
+            batch=4,
+            steps=4,
+            keep_every=2,
+            evaluate_tokens=320,
+        ),
+        methods=("infovae", "kmeans", "pca"),
+        sizes=(2, 8),
+        seeds=2,
+        steps=2,
+        fit_tokens=640,
+        evaluate_tokens=320,
+        sequences=4,
+        budgets=(16,),
+        checkpoints=1,
+        tuned=1,
+        tuned_sizes=(2,),
+        tuned_steps=2,
+    ),
     "induction": Induction(
         data=Tokens(Repetition(problems=200, symbols=16, shortest=4, longest=6, total=20, spaced=False), Byte()),
         model=Decoder(layers=2, width=16, heads=2, feedforward=0, context=16, positions="rotary"),
@@ -112,6 +136,21 @@ SMALL: dict[str, Study] = {
         seeds=2,
     ),
     "sizes": Sizes("gpt2"),
+    "squeeze": Squeeze(
+        Train(
+            data=Tokens(Fable(stories=40), Byte()),
+            model=Decoder(layers=1, width=8, heads=2, feedforward=16, context=16),
+            batch=4,
+            steps=2,
+            evaluate_tokens=320,
+        ),
+        methods=("pca", "kmeans:3", "svd"),
+        size=2,
+        seeds=2,
+        fit_tokens=320,
+        evaluate_tokens=512,
+        shown=2,
+    ),
     "translation": Translation(
         pairs=Multi30k(path=str(MADE / "pairs")),
         vocabulary=300,

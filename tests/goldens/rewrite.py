@@ -26,15 +26,34 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: outcomes are comp
 
 from safetensors.torch import save_file
 
+from etude.compress.methods.activation_svd import ActivationSvd
+from etude.compress.methods.autoencoder import Autoencoder
 from etude.compress.methods.base import Method
+from etude.compress.methods.beta_vae import BetaVae
+from etude.compress.methods.cluster_weight import ClusterWeight
+from etude.compress.methods.denoising import Denoising
+from etude.compress.methods.experts import Experts
 from etude.compress.methods.infovae import Infovae
 from etude.compress.methods.kmeans import Kmeans
 from etude.compress.methods.mean import Mean
+from etude.compress.methods.noise import Noise
 from etude.compress.methods.pca import Pca
+from etude.compress.methods.product_quantisation import ProductQuantisation
+from etude.compress.methods.prune_heads import PruneHeads
+from etude.compress.methods.prune_neurons import PruneNeurons
+from etude.compress.methods.prune_weights import PruneWeights
+from etude.compress.methods.quantise import Quantise
+from etude.compress.methods.quantise_weight import QuantiseWeight
 from etude.compress.methods.random import Random
+from etude.compress.methods.reduced_rank import ReducedRank
+from etude.compress.methods.relu_sae import ReluSae
+from etude.compress.methods.resample import Resample
+from etude.compress.methods.residual_quantisation import ResidualQuantisation
 from etude.compress.methods.svd import Svd
+from etude.compress.methods.topk_sae import TopkSae
+from etude.compress.methods.transcoder import Transcoder
 from etude.compress.methods.zero import Zero
-from etude.compress.recipes import Compress, Latents
+from etude.compress.recipes import Compress, Continue, Latents, Meaning, SeedMatch, TrainSqueezed, Tune
 from etude.core.errors import DamagedError
 from etude.core.lab import Lab
 from etude.core.recipe import Recipe
@@ -55,15 +74,17 @@ from etude.models.architectures.decoder import Decoder
 from etude.models.architectures.encoder import Encoder
 from etude.models.architectures.encoder_decoder import EncoderDecoder
 from etude.models.outgoing import format_for, weights_of
-from etude.models.recipes import Generate, Imported, Planted
+from etude.models.recipes import Generate, Imported, OnText, Planted
 from etude.models.sampling import Sampling
 from etude.studies.build_up import BuildUp
 from etude.studies.circuits import Circuits
+from etude.studies.compress_map import CompressMap
 from etude.studies.induction import Induction
 from etude.studies.look import Look
 from etude.studies.patch import Patch
 from etude.studies.progress_report import ProgressReport
 from etude.studies.sizes import Sizes
+from etude.studies.squeeze import Squeeze
 from etude.studies.sweep import Sweep
 from etude.studies.translation import Translation
 from etude.text.corpora.ag_news import AgNews
@@ -117,11 +138,24 @@ def cases() -> dict[str, Recipe]:
     prompts: dict[str, Any] = {"clean": "A dog ran", "corrupted": "A hen ran", "right": ".", "wrong": " "}
     out = Compress(full, "L0.attn.out", fit_tokens=640, evaluate_tokens=640)
     squeezed: dict[str, Method] = {
+        "experts": Experts(4, rank=1),
+        "autoencoder": Autoencoder(latent=3, steps=20, batch=64),
+        "beta-vae": BetaVae(latent=3, steps=20, batch=64),
+        "denoising": Denoising(latent=3, steps=20, batch=64),
         "infovae": Infovae(latent=3, steps=20, batch=64),
         "kmeans": Kmeans(4),
         "mean": Mean(),
+        "noise": Noise(16),
         "pca": Pca(3),
+        "product-quantisation": ProductQuantisation(4),
+        "quantise": Quantise(),
         "random": Random(3),
+        "reduced-rank": ReducedRank(3),
+        "resample": Resample(16),
+        "residual-quantisation": ResidualQuantisation(2, codes=4),
+        "relu-sae": ReluSae(features=32, steps=20, batch=64),
+        "topk-sae": TopkSae(k=3, steps=20, batch=64),
+        "transcoder": Transcoder(k=3, steps=20, batch=64),
         "zero": Zero(),
     }
     methods = {f"compress {name}": replace(out, method=method) for name, method in squeezed.items()}
@@ -166,6 +200,7 @@ def cases() -> dict[str, Recipe]:
         "generate": Generate(full, "A dog", 2, Sampling(temperature=0.7, top_k=20, max_tokens=8)),
         "generate beams": Generate(full, "A dog", 1, Sampling(temperature=0, beams=3, max_tokens=8)),
         "patterns": Patterns(full, "A dog, a dog."),
+        "on-text": OnText(full, Repetition(problems=100)),
         "planted": Planted(length=8, data=data),
         "lens": Lens(full, "A dog.", top=1),
         "tuned-lens": TunedLens(full, steps=5, evaluate_tokens=640),
@@ -181,7 +216,18 @@ def cases() -> dict[str, Recipe]:
         "probe": Probe(full, "L0.resid.post", "position", tokens=640),  # a number: no guess is a tie
         **methods,
         "compress svd": replace(out, site="L0.attn.W_O", method=Svd(3)),
-        "latents": Latents(methods["compress infovae"], evaluate_tokens=640),
+        "compress prune-heads": replace(out, site="L0.attn.z", method=PruneHeads()),
+        "compress prune-neurons": replace(out, site="L0.mlp.post", method=PruneNeurons()),
+        "compress prune-weights": replace(out, site="L0.attn.W_O", method=PruneWeights(by="gradient")),
+        "compress activation-svd": replace(out, site="L0.attn.W_O", method=ActivationSvd(3)),
+        "compress cluster-weight": replace(out, site="L0.attn.W_O", method=ClusterWeight(4)),
+        "compress quantise-weight": replace(out, site="L0.attn.W_O", method=QuantiseWeight()),
+        "latents": Latents(methods["compress infovae"], evaluate_tokens=640, traverse=2),
+        "tune": Tune(methods["compress pca"], "both", "loss", steps=3, batch=4),
+        "continue": Continue(full, steps=3, batch=4, evaluate_tokens=640),
+        "train-squeezed": TrainSqueezed(methods["compress infovae"], prior=0.5),
+        "meaning": Meaning(methods["compress infovae"], draws=2, evaluate_tokens=1024),
+        "seed-match": SeedMatch(methods["compress infovae"], seeds=2, draws=1, evaluate_tokens=640),
         "study": study,
         "score": Score(reviews),
         "floor": Floor(reviews),
@@ -189,9 +235,34 @@ def cases() -> dict[str, Recipe]:
         "translations": Translations(translation.train, sampling=Sampling(temperature=0.0, max_tokens=8), sentences=4),
         "translation": translation,
         "sizes": Sizes("gpt2"),
+        "squeeze": Squeeze(
+            replace(full, keep_every=0),
+            methods=("pca", "kmeans:3"),
+            size=3,
+            seeds=2,
+            fit_tokens=640,
+            evaluate_tokens=1024,
+            shown=2,
+        ),
         "look": Look(full, "A dog.", token="a", top=1, sequences=8),
         "circuits": Circuits(attention_only, pairs=2, sequences=8, windows=2),
         "patch": Patch(full, **prompts),
+        "compress-map": CompressMap(
+            full,
+            components=("L0.mlp.out",),
+            methods=("infovae", "pca"),
+            sizes=(2,),
+            seeds=2,
+            steps=2,
+            fit_tokens=320,
+            evaluate_tokens=320,
+            sequences=4,
+            budgets=(16,),
+            checkpoints=1,
+            tuned=1,
+            tuned_sizes=(2,),
+            tuned_steps=2,
+        ),
         "induction": Induction(
             data=Tokens(Repetition(problems=400, symbols=16, shortest=4, longest=6, total=20, spaced=False), Byte()),
             model=replace(rotary, layers=2, context=16),
@@ -270,7 +341,7 @@ def numbers(data: Any, where: str = "") -> Iterator[tuple[str, float | int]]:
     """Yield the numbers of a result by dotted path, but for interval ends, which follow from the rest."""
     if isinstance(data, dict):
         for key, value in data.items():
-            if key not in ("low", "high", "n", "about", "top", "bottom"):
+            if key not in ("low", "high", "n", "about", "top", "middle", "bottom", "rises", "falls", "by", "p"):
                 yield from numbers(value, f"{where}.{key}" if where else key)
     elif isinstance(data, list):
         for i, value in enumerate(data):

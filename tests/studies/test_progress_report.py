@@ -198,9 +198,9 @@ class Halves(Method):
     sized: ClassVar[str] = "parts"
     label: ClassVar[str] = "halves"
 
-    def fit(self, data, seed, run):
+    def fit(self, material, seed, run):
         from etude.compress.linear import constant
-        return constant(data.double().mean(0).float())
+        return constant(material.values.double().mean(0).float())
 
     def codec(self, tensors):
         from etude.compress.linear import constant
@@ -217,8 +217,8 @@ def halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("halves")
-def test_a_method_that_is_dropped_in_is_swept_with_the_others(lab: Lab) -> None:
-    study = replace(STUDY, sizes=(2, 3))
+def test_a_method_that_is_dropped_in_and_named_is_swept_with_the_others(lab: Lab) -> None:
+    study = replace(STUDY, sizes=(2, 3), compared=(*STUDY.compared, "halves"))
     asked = [c for c in study.compressions(study.train) if c.method.name == "halves"]
     assert {(c.site, c.method.size) for c in asked} == {(site, n) for site in study.sites(study.train) for n in (2, 3)}
     run = lab.run(study)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 
@@ -119,6 +120,60 @@ class Linear(Codec):
         return Cost(rank, 32.0 * rank, held, flops=2.0 * held)
 
 
+class Affine(Codec):
+    """An affine map of low rank, for a component: `offset + (x - centre) @ down @ up`.
+
+    Args:
+        centre: [M] of what is read.
+        offset: [D] of what is written.
+        down: [M, R] onto the code.
+        up: [R, D] to the output.
+    """
+
+    def __init__(
+        self,
+        centre: Float[Tensor, " M"],
+        offset: Float[Tensor, " D"],
+        down: Float[Tensor, "M R"],
+        up: Float[Tensor, "R D"],
+    ) -> None:
+        super().__init__()
+        self.register_buffer("centre", centre)
+        self.register_buffer("offset", offset)
+        self.register_buffer("down", down.contiguous())
+        self.register_buffer("up", up.contiguous())
+
+    @staticmethod
+    def of(tensors: Mapping[str, Tensor]) -> Affine:
+        """Return the map whose `state_dict` was saved."""
+        return Affine(tensors["centre"], tensors["offset"], tensors["down"], tensors["up"])
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x - self.get_buffer("centre")) @ self.get_buffer("down")
+
+    def decode(self, code: Tensor) -> Tensor:
+        return self.get_buffer("offset") + code @ self.get_buffer("up")
+
+    def cost(self) -> Cost:
+        rank = self.get_buffer("down").shape[1]
+        held = sum(b.numel() for b in self.buffers())
+        return Cost(rank, 32.0 * rank, held, flops=2.0 * held)
+
+
+def nearest(x: Float[Tensor, "*N D"], centres: Float[Tensor, "C D"]) -> Int[Tensor, "*N"]:
+    """Return the number of the centre that is nearest to each vector; of several as near, mostly the first."""
+    # |x - c|² without |x|², which is the same for every centre. About the centres' mean, since far from zero what
+    # tells centres apart would be lost in rounding.
+    middle = centres.mean(0)
+    away = centres - middle
+    return ((away**2).sum(1) - 2 * (x - middle) @ away.T).argmin(-1)
+
+
+def entropy(frequency: Float[Tensor, "*N C"]) -> Float64[Tensor, "*N"]:
+    """Return the entropy in bits of distributions over C: what an ideal entropy coder needs for one draw."""
+    return torch.special.entr(frequency.double()).sum(-1).clamp_min(0) / math.log(2)
+
+
 class Codebook(Codec):
     """The nearest of C centres in place of a vector.
 
@@ -133,19 +188,15 @@ class Codebook(Codec):
         self.register_buffer("frequency", frequency)
 
     def encode(self, x: Float[Tensor, "*N D"]) -> Int[Tensor, "*N"]:
-        centres = self.get_buffer("centres")
-        # |x - c|² without |x|², which is the same for every centre
-        return ((centres**2).sum(1) - 2 * x @ centres.T).argmin(-1)
+        return nearest(x, self.get_buffer("centres"))
 
     def decode(self, code: Tensor) -> Tensor:
         return self.get_buffer("centres")[code]
 
     def cost(self) -> Cost:
         """Return the entropy of the codes as the bits: what an ideal entropy coder needs, at most log2(C)."""
-        p = self.get_buffer("frequency").double()
-        entropy = float(-(p * p.clamp_min(1e-300).log2()).sum())
         held = self.get_buffer("centres").numel()
-        return Cost(None, max(0.0, entropy), held, flops=2.0 * held)
+        return Cost(None, float(entropy(self.get_buffer("frequency"))), held, flops=2.0 * held)
 
 
 class Factored(Codec):
@@ -158,8 +209,8 @@ class Factored(Codec):
 
     def __init__(self, left: Float[Tensor, "M R"], right: Float[Tensor, "R N"]) -> None:
         super().__init__()
-        self.register_buffer("left", left)
-        self.register_buffer("right", right)
+        self.register_buffer("left", left.contiguous())
+        self.register_buffer("right", right.contiguous())
 
     def encode(self, x: Tensor) -> Tensor:
         return self.get_buffer("left")

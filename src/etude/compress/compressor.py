@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from etude.compress.codec import Codec, Cost, Text
@@ -78,8 +79,7 @@ class Compressor:
 
     @contextmanager
     def standing(self, model: Transformer, observe: Observe | None = None) -> Iterator[None]:
-        """Do as `placed`, in a model that was compared with the compressor's once before: `require` reads all weights.
-        """
+        """Do as `placed`, in a model that `require` was asked of before: it reads all weights."""
         text = _Text()
         with ExitStack() as undo:
             if text.is_read_by(self.parts):
@@ -150,8 +150,8 @@ def total(costs: list[Cost]) -> Cost:
         sum(dimensions) if dimensions else None,
         sum(bits) if bits else None,
         sum(cost.parameters for cost in costs),
-        sum(cost.flops for cost in costs),
-        sum(cost.to_json()["storage"] for cost in costs),
+        sum((cost.flops for cost in costs), 0.0),
+        sum((cost.to_json()["storage"] for cost in costs), 0.0),
     )
 
 
@@ -162,6 +162,25 @@ def weights_of(model: nn.Module) -> str:
         digest.update(f"{name} {weight.dtype} {list(weight.shape)}\n".encode())
         digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def text_of(tokens: Int[Tensor, "B T"], given: Mapping[str, Any]) -> Text:
+    """Return what is known of the tokens of a model's call: with a past, the first follows the last that was read; and
+    where there is padding before a token, there is no token before it.
+
+    Args:
+        tokens: the texts.
+        given: what else the model is called with: `past`, `positions` and `present` count.
+    """
+    past, positions, present = (given.get(name) for name in ("past", "positions", "present"))
+    text = Text.of(tokens, 0 if past is None else past.length)
+    before = text.before
+    if past is not None and past.last is not None:
+        before = torch.cat((past.last, before[:, 1:]), 1)
+    if present is not None:
+        there = torch.nn.functional.pad(present, (1, 0))[:, -tokens.shape[1] - 1 : -1]
+        before = before.masked_fill(~there, -1)
+    return Text(tokens, before, text.position if positions is None else positions)
 
 
 class _Text:
@@ -178,8 +197,7 @@ class _Text:
         """Take note of the tokens of every call from now on; returns what ends that."""
 
         def note(module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
-            tokens, past = args[0] if args else given["tokens"], given.get("past")
-            self.now = (Text.of(tokens, 0 if past is None else past.length),)
+            self.now = (text_of(args[0] if args else given["tokens"], given),)
 
         return model.register_forward_pre_hook(note, with_kwargs=True).remove
 

@@ -24,9 +24,13 @@ def principal_directions(
         away = piece.double() - centre
         covariance += away.T @ away
     variances, directions = torch.linalg.eigh(covariance / len(data))
+    return centre, with_one_sign(directions).flip(1), variances.flip(0).clamp_min(0)
+
+
+def with_one_sign(directions: Float[Tensor, "D R"]) -> Float[Tensor, "D R"]:
+    """Return directions, in columns, each or its opposite: the one whose largest coordinate is positive."""
     largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
-    directions = directions * largest.sign()
-    return centre, directions.flip(1), variances.flip(0).clamp_min(0)
+    return directions * largest.sign()
 
 
 def as_matrix(site: str, weight: Tensor) -> Float[Tensor, "M N"]:

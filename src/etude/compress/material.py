@@ -37,7 +37,7 @@ class Material:
 
     values: Float[Tensor, "N D"]
     site: Site = SOMEWHERE
-    inputs: Float[Tensor, "N M"] | None = None
+    inputs: Float[Tensor, "_N M"] | None = None  # not the N of a weight's values
     rows: Rows | None = None
     heads: int = 1
     model: Transformer | None = None

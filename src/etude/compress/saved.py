@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from etude.compress.codec import Codec
 from etude.compress.compressor import Compressor, Part
@@ -46,13 +49,22 @@ def load_compressor(source: Run | Path | str) -> Compressor:
     """
     folder = source.path if isinstance(source, Run) else Path(source)
     if isinstance(source, Run):
-        source.file(CODEC), source.file(SHAPE)
+        for name in (SHAPE, CODEC):
+            source.file(name)  # checked against the run's hashes
     if not (folder / SHAPE).is_file() or not (folder / CODEC).is_file():
         raise DamagedError(f"{folder} holds no compressor ({SHAPE} and {CODEC}): give the run of a compression")
     said = read_json(folder / SHAPE)
-    if said.get("format") != FORMAT:
-        raise DamagedError(f"{folder / SHAPE} has format {said.get('format')}, and this Etude reads {FORMAT}")
-    tensors = load_file(folder / CODEC)
+    if not isinstance(said, dict) or said.get("format") != FORMAT:
+        found = said.get("format") if isinstance(said, dict) else None
+        raise DamagedError(f"{folder / SHAPE} has format {found}, and this Etude reads {FORMAT}: compress again")
+    try:
+        return _opened(said, load_file(folder / CODEC))
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        told = str(error).partition("\n")[0]
+        raise DamagedError(f"{folder} holds no whole compressor ({told}): copy it again, or compress again") from None
+
+
+def _opened(said: dict[str, Any], tensors: dict[str, Tensor]) -> Compressor:
     parts = {}
     for entry in said["parts"]:
         site, method, bits = Site(entry["site"]), Method.from_json(entry["method"]), int(entry["precision"])
@@ -61,7 +73,7 @@ def load_compressor(source: Run | Path | str) -> Compressor:
     return Compressor(parts, said["model"])
 
 
-def _codec(method: Method, tensors: dict, bits: int) -> Codec:
+def _codec(method: Method, tensors: dict[str, Tensor], bits: int) -> Codec:
     if "step" not in tensors or "lowest" not in tensors or bits == 32:
         return method.codec(tensors).eval()
     inner = {name.removeprefix("inner."): value for name, value in tensors.items() if name.startswith("inner.")}

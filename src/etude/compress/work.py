@@ -12,6 +12,7 @@ import torch
 
 from etude.compress.codec import Codec, Text
 from etude.compress.compressor import Compressor, Part, weights_of
+from etude.compress.enough import warning_of
 from etude.compress.linear import as_matrix
 from etude.compress.material import Material
 from etude.compress.recipes import Composed, Compress
@@ -35,6 +36,9 @@ from etude.models.transformer import Transformer
 from etude.text.data import TextData
 from etude.text.tokenizers.live import Tokenizer
 
+WINDOWS = "windows.safetensors"
+"""Loss, KL and tokens of each window that harm was measured on."""
+
 TIMED = 4096
 """Tokens that a codec is timed on."""
 
@@ -49,20 +53,27 @@ def compress(recipe: Compress, inputs: Mapping[Recipe, Run], run: Draft) -> dict
     else:
         fitted = _fitted(recipe, sites[0], host, inputs, run)
     seconds = time.monotonic() - began
-    found = _measured(host, fitted, run)
+    found = measured(host, fitted, run)
     return {
         "site": recipe.site,
         "method": recipe.method.name,
         "size": recipe.method.size,
+        "training": _last_row(run),
         **found,
         "timing": {"fit": seconds, **found["timing"]},
     }
 
 
+def _last_row(run: Draft) -> dict[str, Any]:
+    """Return what a method that takes steps said at its end; empty where it takes none."""
+    rows = run.rows()
+    return {name: value for name, value in rows[-1].items() if name not in ("step", "timing")} if rows else {}
+
+
 def composed(recipe: Composed, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
     """Measure compressions together."""
     host = host_of(recipe.of, inputs, recipe.evaluate_tokens, recipe.sequences)
-    return _measured(host, together([load_compressor(inputs[part]) for part in recipe.parts]), run)
+    return measured(host, together([load_compressor(inputs[part]) for part in recipe.parts]), run)
 
 
 def together(compressors: list[Compressor]) -> Compressor:
@@ -82,30 +93,31 @@ def _order(site: Site) -> tuple[int, str]:
     return (-1 if site.layer is None else site.layer, str(site))
 
 
-def _measured(host: Host, compressor: Compressor, run: Draft) -> dict[str, Any]:
-    """Measure the harm of a compressor, keep it and the compressor, and return what is told of both."""
+def measured(host: Host, compressor: Compressor, run: Draft, inside: Transformer | None = None) -> dict[str, Any]:
+    """Measure the harm of a compressor, keep it and the compressor, and return what is told of both. It stands in the
+    host, or `inside` another model that was made of it."""
 
     def progress(done: int, total: int) -> None:
         run.progress(done, total, unit="windows", note="scoring")
 
-    measured = harm(host, compressor, progress)
+    found = harm(host, compressor, progress, inside=inside)
     save_compressor(compressor, run.path)
-    _keep(measured, run)
+    keep_windows(found, run)
     cost = compressor.cost().to_json()
     return {
         "sites": [str(site) for site in compressor.parts],
         "cost": cost,
         "saved": saved_by(compressor, host.model),
-        "explained": {str(site): share for site, share in measured.explained.items()},
-        "harm": measured.to_json(),
+        "explained": {str(site): share for site, share in found.explained.items()},
+        "harm": found.to_json(),
         "timing": {"seconds_per_million_tokens": _seconds(compressor, host.model)},
     }
 
 
-def _keep(measured: Harm, run: Draft) -> None:
+def keep_windows(measured: Harm, run: Draft) -> None:
     """Keep the sums of each window, so that compressions can be compared in pairs."""
     sums = {"loss": measured.harmed.sum(1), "clean": measured.clean.sum(1), "kl": measured.kl, "count": measured.count}
-    run.save("windows.safetensors", sums)
+    run.save(WINDOWS, sums)
 
 
 def saved_by(compressor: Compressor, model: DecoderModel) -> dict[str, int]:
@@ -180,11 +192,23 @@ def _fitted(recipe: Compress, site: Site, host: Host, inputs: Mapping[Recipe, Ru
     torch.manual_seed(seed)
     material = material_of(recipe, site, host.model, inputs)
     codec = recipe.method.fit(material, seed, run).eval()
+    _warn(recipe, material, codec, run)
     stands_for = reads if recipe.method.target == "component" else None
     if recipe.precision < 32:
         codec = _rounded(codec, material, recipe)
     part = Part(codec, stands_for, recipe.method, recipe.precision)
     return Compressor({site: part}, _opened(inputs[recipe.of].path).identity)
+
+
+def _warn(recipe: Compress, material: Material, codec: Codec, run: Draft) -> None:
+    """Say where a codec was fitted to too little. A floor fits nothing, nor does what is made of a weight alone."""
+    read = material.inputs if recipe.method.target == "weight" else material.values
+    if read is None or recipe.method.group == "floor":
+        return
+    warning = warning_of(len(read), codec.cost().parameters, material.values.shape[1])
+    if warning:
+        run.note(few_tokens=warning)
+        run.say(f"{recipe.id}: {warning}")
 
 
 @torch.no_grad()

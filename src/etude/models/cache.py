@@ -91,10 +91,12 @@ class Cache:
 
     Attributes:
         length: positions read so far, those of padding among them.
+        last: [B 1] the tokens at the last of them; None before the first.
     """
 
     def __init__(self, context: int) -> None:
         self.context, self.length = context, 0
+        self.last: Int[Tensor, "B 1"] | None = None
         self._text: dict[nn.Module, Kept] = {}
         self._source: dict[nn.Module, KeysValues] = {}
 
@@ -135,6 +137,8 @@ class Cache:
         """
         for kept in self._text.values():
             kept.select(rows)
+        if self.last is not None:
+            self.last = self.last[rows]
         if sources:
             self._source = {owner: (k[rows], v[rows]) for owner, (k, v) in self._source.items()}
 

@@ -67,7 +67,7 @@ class DecoderModel(Transformer[Decoder]):
             x = self.through(self._from(layer, stream, tokens), stream, view)
         x = self.final_norm(x)
         if past is not None:
-            past.length = before + tokens.shape[1]
+            past.length, past.last = before + tokens.shape[1], tokens[:, -1:]
         return x * self.spec.logit_scale if self.spec.mup_base else x
 
     def unembedding(self) -> tuple[Float[Tensor, "D V"], Float[Tensor, " V"] | None]:

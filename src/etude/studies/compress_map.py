@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self, cast
 
+from etude.compress.checks import check_precision
 from etude.compress.methods.base import Method
 from etude.compress.methods.mean import Mean
 from etude.compress.methods.pca import Pca
-from etude.compress.recipes import Composed, Compress, check_precision
+from etude.compress.recipes import Composed, Compress
 from etude.core.errors import UsageError
 from etude.core.family import Family
 from etude.core.recipe import Recipe
@@ -36,7 +37,8 @@ class CompressMap(Study):
         of: the model, a decoder.
         components: outputs of components, as `L0.mlp.out`; none is every attention and feed-forward of the model.
         methods: names of methods; none is all there are. `mean` is always among them.
-        sizes: in place of a method's own ladder where the size counts dimensions; those under the width are tried.
+        sizes: in place of a method's own ladder where the size counts dimensions or latents; those under the width are
+            tried.
         seeds: fits of each method that draws.
         steps: of the methods that are trained by steps; 0 is as many as each has by default.
         precision: bits that each number of a continuous code is held in.
@@ -134,7 +136,7 @@ class CompressMap(Study):
         for kind in (cast(type[Method], Family("compress/methods").member(name)) for name in names):
             given = {"steps": self.steps} if self.steps and "steps" in {f.name for f in fields(kind)} else {}
             sizes = kind().ladder(width)
-            if self.sizes and kind.sized and kind.counts == "dimensions":
+            if self.sizes and kind.sized and kind.counts in ("dimensions", "latents"):
                 sizes = tuple(size for size in sorted(set(self.sizes)) if size < width)
             found += [kind(**given, **({kind.sized: size} if kind.sized else {})) for size in sizes]
         return found

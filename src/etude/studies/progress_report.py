@@ -164,10 +164,11 @@ class ProgressReport(Study):
         for site, weight in self.sites(model).items():
             rank = model.model.width if ".attn." in site else model.model.feedforward  # the greatest of the weight
             for method in self.methods(model.model.width):
+                read = {"fit_tokens": self.fit_tokens, "evaluate_tokens": self.harm_tokens}
                 if method.target == "activation":
-                    found.append(Compress(model, site, method, self.fit_tokens, self.harm_tokens))
+                    found.append(Compress(model, site, method, **read))
                 elif method.size <= rank:
-                    found.append(Compress(model, weight, method, self.fit_tokens, self.harm_tokens))
+                    found.append(Compress(model, weight, method, **read))
         return found
 
     def methods(self, width: int) -> list[Method]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from etude.core.errors import UsageError
 from etude.core.family import Member
+from etude.core.site import Site
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,6 +73,21 @@ class Method(Member):
     def size(self) -> int:
         """The size that a sweep varies: dimensions of a code, or entries of a codebook. 0 for a floor."""
         return int(getattr(self, self.sized)) if self.sized else 0
+
+    @property
+    def rounds(self) -> bool:
+        """Whether its code is of numbers for each token, which can be held in fewer bits."""
+        return self.target != "weight" and self.counts in ("dimensions", "latents") and bool(self.sized)
+
+    def at(self, component: Site) -> Site | None:
+        """Return the site where it stands to compress a component, or None where it cannot.
+
+        Args:
+            component: by its output, `L0.attn.out` or `L0.mlp.out`.
+        """
+        if self.target != "weight":
+            return component
+        return Site(f"{component.rpartition('.')[0]}.{'W_O' if component.part == 'attn.out' else 'W_out'}")
 
     def ladder(self, width: int) -> tuple[int, ...]:
         """Return the sizes, rising, that a map tries at a site (or the smaller side of a weight) of this width."""

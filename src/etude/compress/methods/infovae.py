@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from etude.compress.methods._bounds import autoencoder_bytes, require_least, require_over
 from etude.compress.methods.base import Group, Method
-from etude.core.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,12 +24,13 @@ class Infovae(Method):
 
     Equation 6 of the paper with alpha = 1, its MMD form: reconstruction plus `prior` times the maximum mean
     discrepancy between the latents and N(0, I). The kernel is Gaussian with variance `bandwidth` times the latent
-    size: of fixed width it would see nothing of the prior in high dimensions. The encoder and decoder are each a
-    linear map, begun at the principal components, plus a hidden layer beside it, begun at zero.
+    size: of fixed width it would see nothing of the prior in high dimensions. The record tells the discrepancy at each
+    step, that of the fitted latents, and, as `mmd_collapsed`, what latents that are all zero would cost. The encoder
+    and decoder are each a linear map, begun at the principal components, plus a hidden layer beside it, begun at zero.
 
     Attributes:
         latent: how many numbers.
-        hidden: width of the hidden layer, as a multiple of the activation's.
+        hidden: width of the hidden layer, as a multiple of the activation's; 0 has none.
         prior: weight of the MMD against the share of variance that is lost.
         bandwidth: variance of the kernel as a multiple of the latent size.
         steps: training steps.
@@ -44,6 +46,7 @@ class Infovae(Method):
     batch: int = 512
     rate: float = 2e-3
 
+    version: ClassVar[int] = 2  # 2: it is fitted by fused products, which round otherwise, and tells of its end
     sized: ClassVar[str] = "latent"
     label: ClassVar[str] = "InfoVAE"
     group: ClassVar[Group] = "bottleneck"
@@ -51,32 +54,23 @@ class Infovae(Method):
 
     def check(self) -> None:
         super().check()
-        if self.prior < 0 or self.bandwidth <= 0 or self.rate <= 0 or self.hidden <= 0:
-            raise UsageError(
-                f"infovae prior {self.prior}, bandwidth {self.bandwidth}, rate {self.rate}, hidden {self.hidden}:"
-                " the first may be 0, no less; the others must be over 0"
-            )
-        if self.steps < 0 or self.batch < 2:
-            raise UsageError(
-                f"infovae steps {self.steps}, batch {self.batch}: the steps may be 0, no less; the batch is 2 or more,"
-                " since the prior is compared with pairs"
-            )
+        require_least(self, hidden=0, prior=0, steps=0, batch=2)  # the discrepancy is of pairs
+        require_over(self, bandwidth=0, rate=0)
 
     def disk_bytes(self, width: int) -> int:
-        hidden = max(1, round(self.hidden * width))
-        held = 2 * (self.latent + hidden + 1) * width + 2 * (hidden + 1) * (self.latent + 1)
-        return 4 * held * 10  # itself, and three checkpoints, each with the two moments of Adam
+        return autoencoder_bytes(width, self.latent, self.hidden)
 
     def fit(self, material: Material, seed: int, run: Draft) -> Codec:
-        from etude.compress.autoencoder import train_autoencoder
+        from etude.compress.autoencoder_training import MatchPrior, train_autoencoder
+        from etude.compress.fitting import Steps
         from etude.compress.linear import require_size
 
         require_size(self.latent, material.values.shape[1], "infovae.latent")
-        return train_autoencoder(self, material.values, seed, run)
+        objective = partial(MatchPrior, prior=self.prior, bandwidth=self.bandwidth)
+        steps = Steps(self.steps, self.batch, self.rate)
+        return train_autoencoder(material.values, self.latent, self.hidden, objective, steps, seed, run)
 
     def codec(self, tensors: Mapping[str, Tensor]) -> Codec:
         from etude.compress.autoencoder import Autoencoder
 
-        codec = Autoencoder(tensors["read.W"].shape[0], self.latent, tensors["encode_in.W"].shape[1])
-        codec.load_state_dict(dict(tensors))
-        return codec.requires_grad_(False)
+        return Autoencoder.of(tensors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from etude.compress.methods.base import Counted, Group, Method
 from etude.core.errors import UsageError
@@ -41,25 +41,16 @@ class Kmeans(Method):
             raise UsageError(f"kmeans.iterations = {self.iterations} is too few: it is 1 or more")
 
     def fit(self, material: Material, seed: int, run: Draft) -> Codec:
-        import warnings
-
-        import torch
-        from sklearn.cluster import KMeans
-        from sklearn.exceptions import ConvergenceWarning
-
-        from etude.compress.codec import Codebook
+        from etude.compress.clustering import clustered, tell_unused, used
+        from etude.compress.codec import Codebook, nearest
         from etude.compress.linear import require_size
 
         data = material.values
         require_size(self.codes, len(data), "kmeans.codes", of="recorded tokens")
-        # One start: `n_init` is an int or "auto", which scikit-learn's own annotation does not say.
-        fitted = KMeans(self.codes, n_init=cast(Any, 1), max_iter=self.iterations, random_state=seed % 2**32)
-        with warnings.catch_warnings():
-            # Fewer distinct activations than codes leaves codes unused: their frequency, 0, says so in the result.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            labels = fitted.fit_predict(data.numpy())
-        frequency = torch.bincount(torch.from_numpy(labels).long(), minlength=self.codes).double() / len(data)
-        return Codebook(torch.from_numpy(fitted.cluster_centers_).float(), frequency.float())
+        centres = clustered(data, self.codes, self.iterations, seed)
+        frequency = used(nearest(data, centres), self.codes)
+        tell_unused(frequency, run)
+        return Codebook(centres, frequency)
 
     def codec(self, tensors: Mapping[str, Tensor]) -> Codec:
         from etude.compress.codec import Codebook

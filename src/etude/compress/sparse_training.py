@@ -1,0 +1,149 @@
+"""The training of sparse codecs: a decoder whose rows have norm 1, and latents that are brought back when they die."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import mse_loss, normalize
+
+from etude.compress.explained import Explained
+from etude.compress.fitting import Objective, Steps, fit, some
+from etude.compress.sparse import Sparse, keep_greatest
+from etude.core.run import Draft
+from etude.core.seeds import stream
+
+REVIVAL = 1 / 32
+"""Weight of what dead latents make of the error (Gao et al. 2024, appendix A.2)."""
+
+
+class Choices(NamedTuple):
+    """What a sparse codec is to be like.
+
+    Attributes:
+        features: latents in all.
+        k: how many are kept for a token; 0 all over 0.
+        penalty: weight of the sum of the latents, in units of the root of the mean squared norm of what is written,
+            against the share of variance that is lost: for a code whose k is not set.
+        revive: tokens without its firing after which a latent is dead.
+    """
+
+    features: int
+    k: int = 0
+    penalty: float = 0.0
+    revive: int = 16384
+
+
+class LearnSparse(Objective):
+    """Lose little of the variance with few latents.
+
+    Besides the share that is lost and the penalty, latents that have long been zero are asked to make what the others
+    leave, as the share of that which they miss (the auxiliary loss of Gao et al. 2024, appendix A.2, with D/2 latents).
+
+    Args:
+        codec: what is trained.
+        penalty: see `Choices`.
+        revive: tokens after which a latent is dead.
+    """
+
+    def __init__(self, codec: Sparse, penalty: float, revive: int) -> None:
+        super().__init__()
+        self.codec, self.penalty, self.revive = codec, penalty, revive
+        self.register_buffer("silent", torch.zeros(len(codec.b_enc), dtype=torch.long))
+
+    def forward(self, x: Float[Tensor, "N M"], y: Float[Tensor, "N D"], draw: torch.Generator) -> dict[str, Tensor]:
+        pre = self.codec.pre(x)
+        code = keep_greatest(pre, self.codec.k)
+        made = self.codec.decode(code)
+        lost = mse_loss(made, y)  # 1 is the variance
+        fired = code.detach() > 0
+        dead = self._note(fired)
+        told = {"lost": lost, "active": torch.count_nonzero(code) / len(x), "dead": dead.sum()}
+        loss = lost
+        if self.penalty:
+            sparsity = code.sum(1).mean() / y.shape[1] ** 0.5
+            loss, told = loss + self.penalty * sparsity, {**told, "sparsity": sparsity}
+        if dead.any():
+            loss = loss + REVIVAL * self._missed(pre, dead, (y - made).detach())
+        return {"loss": loss, **told}
+
+    def _note(self, fired: Tensor) -> Tensor:
+        """Take note of which latents fired, and return which have not for long."""
+        silent = self.get_buffer("silent")
+        silent.add_(len(fired)).masked_fill_(fired.any(0), 0)
+        return silent >= self.revive
+
+    def _missed(self, pre: Tensor, dead: Tensor, error: Tensor) -> Tensor:
+        """Return the share of the error that the dead latents do not make of it."""
+        among = dead.nonzero().squeeze(1)
+        values, where = pre[:, among].topk(min(len(among), max(1, error.shape[1] // 2)), dim=1, sorted=False)
+        code = torch.zeros_like(pre).scatter(1, among[where], values)
+        return mse_loss(code @ self.codec.W_dec, error) / error.square().mean().clamp_min(1e-12)
+
+    @torch.no_grad()
+    def before_update(self) -> None:
+        """Leave of the decoder's gradients what does not change a norm."""
+        rows, grad = self.codec.W_dec, self.codec.W_dec.grad
+        if grad is not None:
+            grad.sub_((grad * rows).sum(1, keepdim=True) * rows)
+
+    @torch.no_grad()
+    def after_update(self) -> None:
+        self.codec.W_dec.copy_(normalize(self.codec.W_dec, dim=1))
+
+    def found(self, x: Float[Tensor, "N M"], y: Float[Tensor, "N D"]) -> dict[str, float]:
+        """Return how many latents there are, how many of them are never used, and how many fire for a token."""
+        explained, codec = Explained(), self.codec
+        explained.add(some(y), codec(some(x)))
+        codec.measure_rate(x)
+        share = {} if explained.share is None else {"explained_fitted": explained.share}
+        return {**share, "active_fitted": codec.active, "dead_fitted": codec.dead, "features": len(codec.b_enc)}
+
+
+def train_sparse(
+    x: Float[Tensor, "N M"], y: Float[Tensor, "N D"], choices: Choices, steps: Steps, seed: int, run: Draft
+) -> Sparse:
+    """Return a sparse codec trained to make `y` of `x`, which may be the same.
+
+    Both are seen about their means and in units in which their dimensions vary by 1 on average. The encoder begins as
+    the decoder turned round where they are the same, and by itself where they are not. The codec's latents are in the
+    units of `y`: a row of its decoder has norm 1.
+
+    Args:
+        x: [N, M].
+        y: [N, D].
+        choices: what it is to be like.
+        steps: how it is trained.
+        seed: of the weights and batches.
+        run: where the steps are logged and checkpointed.
+    """
+    codec = Sparse(x.shape[1], choices.features, y.shape[1], choices.k)
+    read, centre_read, scale_read = standardised(x)
+    write, centre, scale = (read, centre_read, scale_read) if y is x else standardised(y)
+    start(codec, torch.Generator().manual_seed(stream(seed, "weights")), tied=y is x)
+    fit(LearnSparse(codec, choices.penalty, choices.revive), steps, read, write, seed, run)
+    with torch.no_grad():
+        codec.get_buffer("centre").copy_(centre_read)
+        codec.W_enc.mul_(scale / scale_read)
+        codec.b_enc.mul_(scale)
+        codec.b_dec.mul_(scale).add_(centre)
+    codec.measure_rate(x)
+    return codec.requires_grad_(False)
+
+
+@torch.no_grad()
+def start(codec: Sparse, draw: torch.Generator, *, tied: bool) -> None:
+    """Draw the decoder's rows some from all directions, and the encoder's columns as they are or by themselves."""
+    codec.W_dec.copy_(normalize(torch.randn(codec.W_dec.shape, generator=draw), dim=1))
+    columns = codec.W_dec if tied else normalize(torch.randn(codec.W_enc.T.shape, generator=draw), dim=1)
+    codec.W_enc.copy_(columns.T)
+
+
+def standardised(x: Float[Tensor, "N M"]) -> tuple[Float[Tensor, "N M"], Float[Tensor, " M"], float]:
+    """Return rows about their mean in units of the root of their mean variance, that mean, and that unit."""
+    centre = x.mean(0, dtype=torch.float64).float()
+    away = x - centre
+    scale = float(away.square().mean(dtype=torch.float64).sqrt()) or 1.0
+    return away / scale, centre, scale
