@@ -3,6 +3,7 @@ unharmed model says, which is made once."""
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from collections.abc import Callable
@@ -29,11 +30,13 @@ from etude.compress.recipes import Compress
 from etude.compress.rounded import PRECISIONS, Rounded
 from etude.compress.saved import CODEC, SHAPE, load_compressor, save_compressor
 from etude.compress.score import harm
+from etude.compress.work import saved_by
 from etude.core.errors import DamagedError, UsageError
 from etude.core.lab import Lab
 from etude.core.site import Site
 from etude.evals.splits import windows_of
 from etude.models.cache import Cache
+from etude.models.decoder_model import DecoderModel
 from etude.models.load import load
 from etude.models.transformer import Transformer
 from etude.nn.look import look
@@ -118,6 +121,21 @@ def test_several_codecs_stand_where_they_are_named(model: Transformer, tokens: T
         wanted = model(tokens)
     assert torch.equal(placed, wanted)
     assert (placed - model(tokens)).abs().max() > 0.1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("first", ["L0.mlp.out", "L0.mlp_norm.out"])
+def test_a_component_reads_what_a_codec_before_it_leaves(first: str, model: Transformer, tokens: Tensor) -> None:
+    """A constant stands where the component reads: whatever the order of the parts, it gives one vector."""
+    reads, codec = Site("L0.mlp_norm.out"), subspace()
+    parts = {Site("L0.mlp.out"): Part(codec, reads), reads: Part(constant(drawn(16, seed=9)))}
+    ordered = Compressor(dict(sorted(parts.items(), key=lambda entry: entry[0] != first)))
+    wanted = codec(drawn(16, seed=9)).expand(*tokens.shape, 16)
+    seen = {}
+    with ordered.placed(model, lambda site, before, after: seen.update({site: after})):
+        model(tokens)
+    torch.testing.assert_close(seen["L0.mlp.out"], wanted)
+    torch.testing.assert_close(look(ordered.installed(model), tokens, "L0.mlp.out")["L0.mlp.out"], wanted)
 
 
 @pytest.mark.parametrize("site", [None, *SEVERAL.parts])
@@ -207,6 +225,10 @@ def test_another_model_is_told_apart(model: Transformer, tokens: Tensor) -> None
         pass
     with pytest.raises(UsageError, match=told):
         one.installed(other)
+    halved = copy.deepcopy(model).bfloat16()
+    Compressor(SEVERAL.parts, weights_of(copy.deepcopy(halved).float())).require(halved)  # opened in fp32, it is itself
+    with pytest.raises(UsageError, match="belongs to a model"):
+        one.require(halved)
     with pytest.raises(UsageError, match=r"the model has no site L7\.mlp\.out"):
         Compressor.of("L7.mlp.out", subspace()).installed(model)
 
@@ -219,6 +241,19 @@ def test_costs_add_up() -> None:
     assert whole.parameters == sum(cost.parameters for cost in costs)
     assert whole.to_json()["storage"] == 32 * whole.parameters
     assert total([]).to_json()["storage"] == 0 and total([]).bits is None
+
+
+def test_what_is_saved_is_what_stood_there(model: Transformer) -> None:
+    """A component's own weights, a weight's numbers with two FLOPs each; nothing where an activation is still made, and
+    no FLOPs of an embedding, which multiplies nothing."""
+    assert isinstance(model, DecoderModel)
+    parameters = 16 * 32 + 32 + 32 * 16 + 16
+    component = Compressor.of("L0.mlp.out", subspace(), "L0.mlp_norm.out")
+    assert saved_by(component, model) == {"parameters": parameters, "flops": 2 * parameters}
+    assert saved_by(Compressor.of("L0.mlp.out", subspace()), model) == {"parameters": 0, "flops": 0}
+    weight = Factored(drawn(16, 2), drawn(2, 16))
+    assert saved_by(Compressor.of("L0.attn.W_O", weight), model) == {"parameters": 256, "flops": 512}
+    assert saved_by(Compressor.of("embed.W_E", weight), model) == {"parameters": 16 * model.vocabulary, "flops": 0}
 
 
 # On disk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +25,23 @@ from etude.compress.methods.svd import Svd
 from etude.compress.recipes import Compress
 from etude.compress.score import Host, harm
 from etude.compress.work import load_codec
+from etude.core.errors import UsageError
 from etude.core.lab import Lab
 from etude.core.run import Draft
 from etude.core.site import Site
 from etude.evals.loss import score
 from etude.evals.recipes import Record
 from etude.evals.recording import Recording
+from etude.models.architectures.encoder import Encoder
 from etude.models.load import load
 from etude.models.transformer import Transformer
 from etude.nn.look import look
 from etude.text.batches import IGNORE, Examples
+from etude.text.corpora.fable import Fable
 from etude.text.data import TextData
+from etude.text.recipes import Tokens
+from etude.text.tokenizers.bpe import BytePair
+from etude.train.objectives.masked import Masked
 from etude.train.recipes import Train
 
 Split = tuple[Examples, np.ndarray]
@@ -159,6 +166,14 @@ def compressions(trained: Train) -> dict[str, Compress]:
     methods: dict[str, Method] = {"pca": Pca(4), "random": Random(4), "infovae": Infovae(latent=4, steps=20, batch=64)}
     at = {name: Compress(trained, OUT, m, fit_tokens=1024, evaluate_tokens=512) for name, m in methods.items()}
     return {**at, "svd": Compress(trained, "L0.mlp.W_out", Svd(4), evaluate_tokens=512)}
+
+
+def test_what_is_no_decoder_is_refused_before_it_is_trained(trained: Train) -> None:
+    data = Tokens(Fable(stories=60), BytePair(vocabulary=300, specials=("mask", "first", "separator")))
+    shape = Encoder(layers=1, width=16, heads=2, feedforward=8, context=32)
+    encoder = replace(trained, data=data, model=shape, objective=Masked())
+    with pytest.raises(UsageError, match="judged in decoders, and the model is an encoder: give a decoder"):
+        Compress(encoder)
 
 
 def test_every_method_is_judged_on_the_same_windows(lab: Lab, compressions: dict[str, Compress]) -> None:

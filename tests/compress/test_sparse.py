@@ -202,7 +202,7 @@ def test_dead_latents_are_asked_to_make_what_is_missing() -> None:
     codec = Sparse(12, 30, 12, 2)
     start(codec, torch.Generator().manual_seed(0), tied=True)
     with torch.no_grad():
-        codec.b_enc[20:] = -100.0
+        codec.b_enc[20:] = -1.0
     objective = LearnSparse(codec, penalty=0.0, revive=250)
     first, second = (objective(x, x, torch.Generator()) for _ in range(2))
     assert first["dead"] == 0 and first["loss"] == first["lost"]

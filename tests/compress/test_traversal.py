@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,13 @@ from etude.compress.traversal import Traveller, Traversed, exchanged, settled, s
 from etude.core.errors import UsageError
 from etude.core.lab import Lab
 from etude.core.site import Site
+from etude.evals.splits import windows_of
 from etude.models.decoder_model import DecoderModel
+from etude.models.load import load
 from etude.models.transformer import Transformer
 from etude.text.batches import Examples
+from etude.text.data import TextData
+from etude.train.objectives.next_token import NextToken
 from etude.train.recipes import Train
 
 SITE = Site("L1.mlp.out")
@@ -61,6 +66,21 @@ def test_a_component_is_read_where_it_reads(decoder: DecoderModel) -> None:
     with Compressor.of(SITE, codec, reads).placed(decoder), torch.no_grad():
         whole = decoder(text)
     torch.testing.assert_close(traveller.logits(reading, reading.code), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_documents_that_were_kept_apart_do_not_see_each_other(lab: Lab, trained: Train, text: TextData) -> None:
+    apart, codec = replace(trained, objective=NextToken(apart=True), steps=0), linear()
+    host, examples = load(lab.run(apart))[0], windows_of(apart, text, "valid")
+    assert isinstance(host, DecoderModel)
+    documents = examples.batch(np.arange(len(examples))).given["documents"]
+    windows = np.flatnonzero(documents[:, -1] > documents[:, 0])[:3]
+    traveller = Traveller(host, SITE, Part(codec))
+    (reading,) = traveller.readings(examples, windows)
+    with Compressor.of(SITE, codec).placed(host), torch.no_grad():
+        whole = host(reading.tokens, documents=torch.from_numpy(documents[windows]))
+        mixed = host(reading.tokens)
+    torch.testing.assert_close(traveller.logits(reading, reading.code), whole, atol=1e-5, rtol=1e-5)
+    assert (whole - mixed).abs().max() > 1e-4
 
 
 def test_effects_are_those_of_whole_runs(decoder: DecoderModel) -> None:

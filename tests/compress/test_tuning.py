@@ -23,6 +23,7 @@ from etude.compress.compressor import Compressor, Part, weights_of
 from etude.compress.explained import Explained
 from etude.compress.host import Host
 from etude.compress.linear import constant
+from etude.compress.methods.experts import Experts
 from etude.compress.methods.infovae import Infovae
 from etude.compress.methods.kmeans import Kmeans
 from etude.compress.methods.pca import Pca
@@ -35,6 +36,7 @@ from etude.compress.recipes import Compress, Continue, TrainSqueezed, Tune
 from etude.compress.rounded import Rounded
 from etude.compress.saved import load_compressor
 from etude.compress.score import harm
+from etude.compress.tuned_work import measure_again
 from etude.compress.tuning import Course, Tuner, divergence, lost_share, trainable, tune
 from etude.core.errors import UsageError
 from etude.core.lab import Lab
@@ -331,6 +333,19 @@ def test_resuming_is_exact(
         assert all(torch.equal(a, b) for a, b in pairs)
 
 
+def test_experts_are_counted_again_where_they_stand(lab: Lab, squeezed: Compress, texts: Examples) -> None:
+    """Frequencies that are wrong beforehand come out as those of the fit: nothing else was changed."""
+    made = lab.run(replace(squeezed, method=Experts(experts=4, rank=1, depth=3)))
+    model, compressor = load(lab.run(squeezed.of))[0], load_compressor(made)
+    (part,) = compressor.parts.values()
+    wanted = part.codec.get_buffer("frequency").clone()
+    part.codec.get_buffer("frequency").copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]))
+    assert part.codec.cost().bits == 32
+    measure_again(model, compressor, texts, chosen_windows(texts, squeezed.fit_tokens))
+    torch.testing.assert_close(part.codec.get_buffer("frequency"), wanted, atol=2e-3, rtol=0)
+    assert 32 < (part.codec.cost().bits or 0) <= 34
+
+
 def test_the_teacher_must_be_there(model: Transformer, texts: Examples) -> None:
     with pytest.raises(UsageError, match="give it as the teacher"):
         Tuner(model, Compressor.of(OUT, subspace()), texts, COURSE)
@@ -345,6 +360,7 @@ REFUSED: list[tuple[Callable[[Compress], Recipe], str]] = [
     (lambda c: Tune(replace(c, method=Kmeans(4)), "host"), "the code of kmeans is discrete"),
     (lambda c: Tune(replace(c, method=Zero())), "zero that is tuned is a constant"),
     (lambda c: Tune(replace(c, precision=8), "both"), "the code of 8 bits is discrete"),
+    (lambda c: Tune(replace(c, precision=8), "host"), "the code of 8 bits is discrete"),
     (lambda c: Tune(c, prior=1.0), "prior = 1.0 with pca"),
     (lambda c: TrainSqueezed(c, prior=1.0), "prior = 1.0 with pca"),
     (lambda c: TrainSqueezed(replace(c, of=replace(c.of, average=0.9))), "average, patience or extend"),

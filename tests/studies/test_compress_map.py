@@ -20,6 +20,7 @@ from etude.core.run import Run
 from etude.core.site import Site
 from etude.evals.statistics import Estimate
 from etude.models.architectures.decoder import Decoder
+from etude.models.recipes import Imported, OnText
 from etude.studies.compress_map import CompressMap
 from etude.studies.sections.map_allocation import allocations
 from etude.studies.sections.map_numbers import (
@@ -32,7 +33,9 @@ from etude.studies.sections.map_numbers import (
     versus,
     widened,
 )
+from etude.studies.sections.trained_on import trained_on
 from etude.text.corpora.fable import Fable
+from etude.text.corpora.repetition import Repetition
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.byte import Byte
 from etude.train.recipes import At, Train
@@ -79,7 +82,7 @@ def point(rise: float, bits: float | None = 8.0, *, size: int = 1, noise: float 
 def test_seeds_that_agree_widen_nothing_and_others_do() -> None:
     over = Estimate(1.0, 0.9, 1.1, 50)
     assert widened(over, np.array([1.0])) == over
-    assert widened(over, np.array([1.0, 1.0, 1.0])) == pytest.approx(over)  # type: ignore[comparison-overlap]
+    assert widened(over, np.array([1.0, 1.0, 1.0])) == pytest.approx(over)
     apart = widened(over, np.array([0.5, 1.0, 1.5]))
     # Student's factor for 2 degrees of freedom is 4.3027, and the standard error 0.5 / sqrt(3).
     assert apart.high - 1 == pytest.approx(np.hypot(0.1, 4.302653 * 0.5 / np.sqrt(3)), rel=1e-5)
@@ -245,9 +248,34 @@ def test_codes_of_numbers_are_rounded_and_others_are_not(study: CompressMap) -> 
         ({"seeds": 0}, "seeds = 0 is too small"),
         ({"sizes": (0,)}, "each is 1 or more"),
         ({"tuned": -1}, "none is below 0"),
+        ({"evaluate_tokens": 63}, "evaluate_tokens = 63 is less than 2 windows of 32"),
     ],
 )
 def test_bad_input_is_one_line(study: CompressMap, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         replace(study, **changes)
     assert "\n" not in str(caught.value)
+
+
+def test_what_the_training_does_not_allow_is_told_before_anything_is_done(study: CompressMap, trained: Train) -> None:
+    averaged = replace(trained, average=0.9)
+    with pytest.raises(UsageError, match=r"average, patience or extend .*; or set anew off$"):
+        replace(study, of=averaged, tuned=1)
+    replace(study, of=averaged, tuned=1, anew=False)
+    narrow = replace(trained, model=replace(trained.model, width=8))
+    with pytest.raises(UsageError, match=r"the model's width is 8: set checkpoints to 0$"):
+        replace(study, of=narrow)
+    replace(study, of=narrow, checkpoints=0)
+
+
+def test_the_page_says_which_text_it_was_and_whose(study: CompressMap, run: Run, trained: Train) -> None:
+    page = run.file("report.html").read_text(encoding="utf-8")
+    assert "The model was trained on this text." in page
+    assert trained_on(OnText(trained, Repetition())) == " The model was trained on another text, fable."
+    assert "was brought in" in trained_on(OnText(Imported(path="."), Fable()))
+
+
+def test_sizes_are_no_number_of_features(trained: Train) -> None:
+    every = CompressMap(trained, methods=("relu-sae", "topk-sae"), sizes=(1, 4)).ladders(16)
+    assert [m.size for m in every if m.name == "relu-sae"] == [16, 32, 64, 128]
+    assert [m.size for m in every if m.name == "topk-sae"] == [1, 4]

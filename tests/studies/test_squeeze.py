@@ -13,7 +13,7 @@ from etude.core.done import Done
 from etude.core.errors import UsageError
 from etude.core.lab import Lab
 from etude.core.run import Run
-from etude.evals.statistics import ratio
+from etude.evals.statistics import paired, ratio
 from etude.models.architectures.decoder import Decoder
 from etude.models.recipes import OnText
 from etude.report.blocks import Details, Section, walk
@@ -80,6 +80,7 @@ def test_sizes_and_places_follow_from_what_a_method_is() -> None:
     sizes = {named: STUDY.method(named).size for named in STUDY.methods}
     assert sizes == {"pca": 3, "kmeans:4": 4, "svd": 3, "reduced-rank": 3}
     assert STUDY.method("kmeans").size == 64  # its codes are no dimensions
+    assert STUDY.method("relu-sae").size == 512  # its features are all that there are, not those that pass
     assert [STUDY.fits(named)[0].site for named in STUDY.methods] == ["L0.mlp.out"] * 2 + ["L0.mlp.W_out", "L0.mlp.out"]
     assert {fit.seed for fit in STUDY.fits("kmeans:4")} == {0, 1}
     assert STUDY.floors()["random"].method.size == 3
@@ -119,8 +120,30 @@ def test_numbers_are_those_of_the_runs(run: Run, lab: Lab) -> None:
         assert [rise["run"] for rise in row["rises"]] == [lab.run(fit).id for fit in STUDY.fits(named)]
     assert [floor["name"] for floor in run.result["floors"]] == ["zero", "mean", "resample", "random"]
     gaps = run.result["differences"]
-    best = min(run.result["methods"], key=lambda row: row["increase"]["mean"])
+    best = min(run.result["methods"], key=lambda row: np.mean([rise["rise"] for rise in row["rises"]]))
     assert {gap["against"] for gap in gaps} == {best["name"]} and all(gap["mean"] >= 0 for gap in gaps)
+
+
+def test_methods_are_compared_over_all_their_seeds(run: Run, lab: Lab) -> None:
+    """K-means has two fits: their mean is compared, and its interval knows how far they are apart."""
+    gap = next(gap for gap in run.result["differences"] if gap["of"] == "kmeans:4")
+    fits, best = (STUDY.fits(name) for name in ("kmeans:4", gap["against"]))
+    held = [lab.run(fit).tensors("windows.safetensors") for fit in (*fits, *best)]
+    one, other, least = (each["loss"] for each in held)
+    count = held[0]["count"]
+    over = paired((one + other) / 2, least, count)
+    assert gap["mean"] == pytest.approx(over.mean) and one.sum() != other.sum()
+    apart = 12.7062 * abs(one.sum() - other.sum()) / count.sum() / 2  # Student's factor for one degree of freedom
+    assert gap["high"] - gap["mean"] == pytest.approx(np.hypot(over.high - over.mean, apart), rel=1e-4)
+    assert set(gap["runs"]) == {lab.run(fit).id for fit in (*fits, *best)}
+    assert gap["least"]["mean"] == pytest.approx(lab.run(best[0]).result["harm"]["increase"]["mean"])
+
+
+def test_a_share_of_what_is_not_known_is_withheld(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, floor = (lab.run(recipe) for recipe in (STUDY.fits("pca")[0], STUDY.floors()["mean"]))
+    rise = kept(one, floor)["rise"]
+    monkeypatch.setattr("etude.studies.sections.squeeze_numbers.STEADY", 1.01 * rise["low"] / rise["mean"])
+    assert kept(one, floor)["share"] is None
 
 
 def test_verdicts_are_corrected_for_all_methods_of_the_page(run: Run, lab: Lab) -> None:

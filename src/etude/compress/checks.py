@@ -7,17 +7,44 @@ from typing import TYPE_CHECKING
 from etude.compress.methods.base import Method
 from etude.core.errors import UsageError
 from etude.core.site import Site
-from etude.evals.sites import is_glob, require_site
+from etude.evals.sites import is_glob, require_site, shape_of
 from etude.models.recipes import ModelRecipe
 
 if TYPE_CHECKING:
     from etude.compress.recipes import Compress
 
 
-def check_precision(bits: int) -> None:
-    """Raise UsageError where a number of a code cannot be held in so many bits."""
+def check_compress(asked: Compress) -> None:
+    """Raise UsageError where a compression could not be fitted or judged."""
+    check_decoder(asked.of)
+    check_precision(asked.precision, asked.method)
+    for name in ("fit_tokens", "evaluate_tokens", "sequences"):
+        if getattr(asked, name) < 0:
+            raise UsageError(f"{name} = {getattr(asked, name)} is too small: it is 0 or more")
+    for site in asked.site.split(","):
+        if not is_glob(site):
+            check_method(asked.of, Site(site), asked.method)
+
+
+def check_decoder(of: ModelRecipe) -> None:
+    """Raise UsageError where a model is known to be no decoder before it is made."""
+    shape = shape_of(of)
+    if shape is not None and shape.name != "decoder":
+        raise UsageError(f"compressors are judged in decoders, and the model is an {shape.name}: give a decoder")
+
+
+def check_precision(bits: int, method: Method | None = None) -> None:
+    """Raise UsageError where a number of a code cannot be held in so many bits, or a method's code is surely not of
+    numbers; of a floor the codec itself says."""
     if bits not in (2, 4, 8, 16, 32):
         raise UsageError(f"precision = {bits} bits: choose one of 2, 4, 8, 16, 32")
+    if bits < 32 and method is not None and method.group != "floor" and not method.rounds:
+        raise no_numbers(bits, method)
+
+
+def no_numbers(bits: int, method: Method) -> UsageError:
+    """Return the error of a precision that is asked of a code without numbers."""
+    return UsageError(f"precision = {bits}: {method.name} has no code of numbers for each token; leave it at 32")
 
 
 def check_method(of: ModelRecipe, site: Site, method: Method) -> Site:
@@ -66,7 +93,7 @@ def check_moving(of: Compress, trains: str, prior: float) -> None:
     """Raise UsageError where no gradient could move what is to be trained, what is trained would no longer be what it
     is called, or there is no prior to weigh."""
     name, moves = of.method.name, trains != "host"
-    if of.method.counts in ("codes", "bits") or (moves and of.precision < 32):
+    if of.method.counts in ("codes", "bits") or of.precision < 32:
         code = f"of {name}" if of.precision == 32 else f"of {of.precision} bits"
         raise UsageError(
             f"the code {code} is discrete, and no gradient passes through it: choose a code of numbers, at a precision"

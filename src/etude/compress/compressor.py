@@ -110,16 +110,20 @@ class Compressor:
         return made
 
     def edits(self, text: _Text, observe: Observe | None = None) -> dict[str, Edit]:
-        """Return what is put at each site, for `model.tapped`."""
+        """Return what is put at each site, for `model.tapped`. What a codec reads is read as the model would: behind
+        what another codec leaves there."""
         found: dict[str, Edit] = {}
+        keeping: dict[str, Edit] = {}
         for site, part in self.parts.items():
             if site.is_weight:
                 found[site] = _weight_edit(site, part.codec, observe)
                 continue
             held: list[Tensor] = []
             if part.reads is not None:
-                found[part.reads] = _chained(found.get(part.reads), _keeping(held))
-            found[site] = _chained(found.get(site), _activation_edit(site, part, held, text, observe))
+                keeping[part.reads] = _chained(keeping.get(part.reads), _keeping(held))
+            found[site] = _activation_edit(site, part, held, text, observe)
+        for site, keep in keeping.items():
+            found[site] = _chained(found.get(site), keep)
         return found
 
     def require(self, model: Transformer) -> None:
@@ -141,7 +145,7 @@ class Compressor:
 
 
 def total(costs: list[Cost]) -> Cost:
-    """Return what several codes take together."""
+    """Return what several codes take together: of dimensions, and of bits, the sum over those that have any."""
     if len(costs) == 1:
         return costs[0]
     dimensions = [cost.dimensions for cost in costs if cost.dimensions is not None]
@@ -156,11 +160,13 @@ def total(costs: list[Cost]) -> Cost:
 
 
 def weights_of(model: nn.Module) -> str:
-    """Return the SHA-256 of a model's parameters, by name and in their precision."""
+    """Return the SHA-256 of a model's parameters, by name. Half precision is read in fp32, which holds it exactly: a
+    model is itself in both."""
     digest = hashlib.sha256()
     for name, weight in model.named_parameters():
-        digest.update(f"{name} {weight.dtype} {list(weight.shape)}\n".encode())
-        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        held = weight.detach().float() if weight.dtype in (torch.bfloat16, torch.float16) else weight.detach()
+        digest.update(f"{name} {held.dtype} {list(held.shape)}\n".encode())
+        digest.update(held.cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

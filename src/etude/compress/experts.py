@@ -89,6 +89,12 @@ class Experts(Codec):
         spread = torch.nn.functional.one_hot(expert, len(maps.offset))[..., None] * code[..., None, 1:]
         return maps.offset[expert] + torch.einsum("...er,erd->...d", spread, maps.up)
 
+    @torch.no_grad()
+    def measure_rate(self, x: Float[Tensor, "N M"], text: Text) -> None:
+        """Take note of how often each expert acts."""
+        acts = torch.bincount(self.route(x, text), minlength=len(self.get_buffer("frequency")))
+        self.get_buffer("frequency").copy_(acts.double() / len(x))
+
     def cost(self) -> Cost:
         """Return R numbers and the entropy of the routing for each token; the products of one expert and of the
         directions; and what tree, features and experts hold, the classes of tokens in as many bits as they need."""

@@ -37,11 +37,15 @@ class Steps(NamedTuple):
         total: how many there are.
         batch: rows in each.
         rate: peak learning rate.
+        fall: share of the steps, the last ones, in which the rate falls.
+        beta2: of Adam, over how many steps the squares of the gradients are averaged.
     """
 
     total: int
     batch: int
     rate: float
+    fall: float = 1.0
+    beta2: float = 0.999
 
 
 class Objective(nn.Module, ABC):
@@ -81,7 +85,7 @@ class FitStepper:
         self, objective: Objective, steps: Steps, x: Float[Tensor, "N M"], y: Float[Tensor, "N D"], seed: int
     ) -> None:
         self.objective, self.steps, self.x, self.y, self.seed = objective, steps, x, y, seed
-        self.optimiser = torch.optim.Adam(objective.parameters(), lr=0.0, fused=True)
+        self.optimiser = torch.optim.Adam(objective.parameters(), lr=0.0, betas=(0.9, steps.beta2), fused=True)
         self.draw = torch.Generator()
 
     def step(self, number: int) -> dict[str, float]:
@@ -101,8 +105,9 @@ class FitStepper:
         return {name: value.item() for name, value in losses.items()}
 
     def _set_rate(self, number: int) -> None:
-        """Warm up, then fall along half a cosine."""
-        through = number / max(1, self.steps.total)
+        """Warm up, stay, and fall along half a cosine."""
+        total, fall = max(1, self.steps.total), self.steps.fall
+        through = max(0.0, number - (1 - fall) * total) / (fall * total)
         rate = self.steps.rate * min(1.0, (number + 1) / WARM) * 0.5 * (1 + math.cos(math.pi * through))
         for group in self.optimiser.param_groups:
             group["lr"] = rate

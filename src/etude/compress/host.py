@@ -241,7 +241,7 @@ def _repeated(count: int, length: int, among: np.ndarray, device: torch.device, 
     tokens = torch.from_numpy(drawn.tokens)
     targets = torch.full_like(tokens, IGNORE)
     targets[:, :-1] = tokens[:, 1:]
-    # From the last position of the first period on, what follows has been seen once.
+    # From the first position of the second period on, the token at hand has been seen, and so has what followed it.
     known = torch.arange(length) >= torch.from_numpy(drawn.period)[:, None]
     pairs = zip(tokens.split(size), targets.masked_fill(~known, IGNORE).split(size), strict=True)
     return [Live(inputs.to(device), wanted.to(device), {}) for inputs, wanted in pairs]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import ClassVar, Literal
 
-from etude.compress.checks import check_course, check_method, check_moving, check_precision, require_units_at
+from etude.compress.checks import check_compress, check_course, check_method, check_moving, require_units_at
 from etude.compress.component import input_of
 from etude.compress.methods.base import Method
 from etude.compress.methods.pca import Pca
@@ -54,13 +54,7 @@ class Compress(Recipe, kind="compress", does="etude.compress.work:compress"):
     seed: int = 0
 
     def check(self) -> None:
-        check_precision(self.precision)
-        for name in ("fit_tokens", "evaluate_tokens", "sequences"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} = {getattr(self, name)} is too small: it is 0 or more")
-        for site in self.site.split(","):
-            if not is_glob(site):
-                check_method(self.of, Site(site), self.method)
+        check_compress(self)
 
     def sites(self, done: Mapping[Recipe, Run]) -> tuple[Site, ...]:
         """Return the sites that are named, in the order of the layers.

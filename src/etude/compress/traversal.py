@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class Reading:
         code: [B T R] at the site, of the unharmed model.
         stream: [B T D] before the site's layer; None where the model reads from its start.
         layer: of the site.
+        given: what else the model is called with, as which documents do not see each other.
     """
 
     tokens: Int[Tensor, "B T"]
@@ -51,6 +52,7 @@ class Reading:
     code: Shaped[Tensor, "B T R"]
     stream: Float[Tensor, "B T D"] | None
     layer: int
+    given: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Traveller:
@@ -66,29 +68,31 @@ class Traveller:
         self.model, self.site, self.part = model, site, part
 
     @torch.no_grad()
-    def read(self, tokens: Int[Tensor, "B T"], real: Bool[Tensor, "B T"] | None = None) -> Reading:
-        """Return what there is before the codec."""
+    def read(self, tokens: Int[Tensor, "B T"], real: Bool[Tensor, "B T"] | None = None, **given: Any) -> Reading:
+        """Return what there is before the codec; `given` is what else the model is called with."""
         layer = self.site.layer or 0
         before = f"L{layer - 1}.resid.post"
         reads = self.part.reads or self.site
-        seen = look(self.model, tokens, [reads, before] if layer else [reads])
+        seen = look(self.model, tokens, [reads, before] if layer else [reads], **given)
         code = encoded(self.part, as_vectors(reads, seen[reads]), tokens)
         whole = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
-        return Reading(tokens, whole, code, seen[Site(before)] if layer else None, layer)
+        return Reading(tokens, whole, code, seen[Site(before)] if layer else None, layer, given)
 
     @torch.no_grad()
     def logits(self, reading: Reading, code: Shaped[Tensor, "B T R"]) -> Float[Tensor, "B T V"]:
         """Return what the model says with a code in the place of its own."""
         made = decoded(self.part, code)
-        given: dict[str, Any] = {} if reading.stream is None else {"stream": reading.stream, "layer": reading.layer}
+        given: dict[str, Any] = dict(reading.given)
+        given |= {} if reading.stream is None else {"stream": reading.stream, "layer": reading.layer}
         with self.model.tapped({self.site: lambda value: made.reshape(value.shape).to(value.dtype)}):
             return self.model(reading.tokens, **given).float()
 
     def readings(self, examples: Examples, windows: np.ndarray) -> Iterator[Reading]:
         """Yield windows of text, a batch at a time."""
         device = next(self.model.parameters()).device
-        for tokens, targets, _ in batches(examples, windows, device, batch_for(examples.vocabulary, examples.context)):
-            yield self.read(tokens, targets != IGNORE)
+        size = batch_for(examples.vocabulary, examples.context)
+        for tokens, targets, given in batches(examples, windows, device, size):
+            yield self.read(tokens, targets != IGNORE, **given)
 
     def traverse(self, reading: Reading, moves: list[Moved], ends: tuple[int, int]) -> Traversed:
         """Return what each of several moves does, against the code as it is.

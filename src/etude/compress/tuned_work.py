@@ -13,7 +13,9 @@ import torch
 from safetensors.numpy import load_file
 from torch import Tensor, nn
 
+from etude.compress.codec import Text
 from etude.compress.compressor import Compressor, weights_of
+from etude.compress.experts import Experts
 from etude.compress.recipes import Continue, TrainSqueezed, Tune
 from etude.compress.saved import load_compressor
 from etude.compress.score import harm
@@ -125,8 +127,8 @@ def kept_host(model: Transformer, compressor: Compressor, source: Run, run: Draf
 
 @torch.no_grad()
 def measure_again(model: Transformer, compressor: Compressor, examples: Examples, windows: np.ndarray) -> None:
-    """Have sparse codecs take note of how often their latents are not zero, which their cost follows from: training
-    changed that. Each is measured on what it reads with all of them in their places.
+    """Have sparse codecs take note of how often their latents are not zero, and experts of how often each acts, which
+    their cost follows from: training changed that. Each is measured on what it reads with all of them in their places.
 
     Args:
         model: that they stand in.
@@ -134,21 +136,26 @@ def measure_again(model: Transformer, compressor: Compressor, examples: Examples
         examples: the training split.
         windows: those of its windows that they were fitted to.
     """
-    sparse = [part.codec for part in compressor.parts.values() if isinstance(part.codec, Sparse)]
-    read: dict[nn.Module, list[Tensor]] = {codec: [] for codec in sparse}
+    counted = [part.codec for part in compressor.parts.values() if isinstance(part.codec, Sparse | Experts)]
+    read: dict[nn.Module, list[tuple[Tensor, ...]]] = {codec: [] for codec in counted}
 
-    def note(codec: nn.Module, args: tuple[Tensor, ...]) -> None:
-        read[codec].append(args[0][scored])
+    def note(codec: nn.Module, args: tuple[Any, ...]) -> None:
+        x, *text = args
+        read[codec].append((x[scored], *(part[scored] for said in text for part in said)))
 
-    hooks = [codec.register_forward_pre_hook(note) for codec in sparse]
+    hooks = [codec.register_forward_pre_hook(note) for codec in counted]
     size = batch_for(model.vocabulary, examples.context)
-    for text in batches(examples, windows, next(model.parameters()).device, size) if sparse else ():
+    for text in batches(examples, windows, next(model.parameters()).device, size) if counted else ():
         scored = text.targets != IGNORE
         with compressor.standing(model):
             model(text.inputs, **text.given)
-    for hook, codec in zip(hooks, sparse, strict=True):
+    for hook, codec in zip(hooks, counted, strict=True):
         hook.remove()
-        codec.measure_rate(torch.cat(read[codec]).float())
+        x, *text = map(torch.cat, zip(*read[codec], strict=True))
+        if isinstance(codec, Experts):
+            codec.measure_rate(x.float(), Text(*text))
+        else:
+            codec.measure_rate(x.float())
 
 
 def _beyond(control: Continue | None, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any] | None:

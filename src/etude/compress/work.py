@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from etude.compress.checks import no_numbers
 from etude.compress.codec import Codec, Text
 from etude.compress.compressor import Compressor, Part, weights_of
 from etude.compress.enough import warning_of
@@ -47,11 +48,11 @@ def compress(recipe: Compress, inputs: Mapping[Recipe, Run], run: Draft) -> dict
     """Fit compressors, put them at their sites and measure the harm on the validation split."""
     began = time.monotonic()
     host = host_of(recipe.of, inputs, recipe.evaluate_tokens, recipe.sequences)
-    sites = recipe.sites(inputs)
-    if len(sites) > 1:
+    first, *others = recipe.sites(inputs)
+    if others:
         fitted = together([load_compressor(inputs[part]) for part in recipe.alone(inputs)])
     else:
-        fitted = _fitted(recipe, sites[0], host, inputs, run)
+        fitted = _fitted(recipe, first, host, inputs, run)
     seconds = time.monotonic() - began
     found = measured(host, fitted, run)
     return {
@@ -122,15 +123,18 @@ def keep_windows(measured: Harm, run: Draft) -> None:
 
 def saved_by(compressor: Compressor, model: DecoderModel) -> dict[str, int]:
     """Return the parameters that a model would no longer need with the compressors built into it, and the FLOPs a token
-    that it would no longer spend on matrix products with them. Activations are made as before: nothing is saved."""
-    parameters = 0
+    that it would no longer spend on them, two for each: what attention does between tokens is left out, and a row of an
+    embedding is only looked up. Activations are made as before: nothing is saved. What the compressors themselves take
+    is told in their cost."""
+    parameters, looked_up = 0, 0
     for site, part in compressor.parts.items():
         if site.is_weight:
             parameters += model.get_parameter(site.path).numel()
+            looked_up += model.get_parameter(site.path).numel() if site.startswith("embed.") else 0
         elif part.reads is not None:
             component = model.get_submodule(site.path.rpartition(".")[0])
             parameters += sum(weight.numel() for weight in component.parameters())
-    return {"parameters": parameters, "flops": 2 * parameters}
+    return {"parameters": parameters, "flops": 2 * (parameters - looked_up)}
 
 
 @torch.no_grad()
@@ -219,10 +223,7 @@ def _rounded(codec: Codec, material: Material, recipe: Compress) -> Codec:
         UsageError: its code is not made of numbers, or it reads more than activations.
     """
     if codec.cost().dimensions is None or recipe.method.target == "weight" or codec.reads_text:
-        raise UsageError(
-            f"precision = {recipe.precision}: {recipe.method.name} has no code of numbers for each token; leave it at"
-            " 32"
-        )
+        raise no_numbers(recipe.precision, recipe.method)
     read = material.inputs if recipe.method.target == "component" else material.values
     if read is None:
         raise UsageError(f"{recipe.method.name} stands for a component and has nothing to read")

@@ -7,13 +7,14 @@ from fnmatch import fnmatch
 from etude.core.errors import UsageError
 from etude.core.site import Site
 from etude.models.architectures.base import Architecture
-from etude.models.recipes import Imported, ModelRecipe
+from etude.models.recipes import Imported, ModelRecipe, OnText
 
 
 def shape_of(model: ModelRecipe) -> Architecture | None:
     """Return the shape of a model that is known before it is made, or None where only its run tells. One brought in is
     not opened for that: its files may be far away."""
-    return None if isinstance(model, Imported) else model.shape
+    own = model.of if isinstance(model, OnText) else model
+    return None if isinstance(own, Imported) else own.shape
 
 
 def require_site(model: ModelRecipe, site: str) -> Site:

@@ -10,15 +10,16 @@ from etude.compress.checks import check_precision
 from etude.compress.methods.base import Method
 from etude.compress.methods.mean import Mean
 from etude.compress.methods.pca import Pca
-from etude.compress.recipes import Composed, Compress
+from etude.compress.recipes import Composed, Compress, TrainSqueezed
 from etude.core.errors import UsageError
 from etude.core.family import Family
 from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.core.site import Site
-from etude.models.recipes import ModelRecipe, shape_in
+from etude.models.recipes import Imported, ModelRecipe, shape_in
 from etude.report.blocks import Report
 from etude.studies.base import Study
+from etude.studies.sections.trained_on import host_of
 from etude.train.recipes import At, Train
 
 FOLLOWED = (4, 16)
@@ -94,6 +95,28 @@ class CompressMap(Study):
             )
         if any(size < 1 for size in self.sizes) or any(budget < 1 for budget in self.budgets):
             raise UsageError(f"sizes = {self.sizes}, budgets = {self.budgets}: each is 1 or more")
+        host = host_of(self.of)
+        context = host.positions if isinstance(host, Imported) else host.context
+        if self.evaluate_tokens < 2 * context:
+            raise UsageError(
+                f"evaluate_tokens = {self.evaluate_tokens} is less than 2 windows of {context}: where bits go is chosen"
+                " on every other window and judged on those between"
+            )
+        if isinstance(self.of, Train):
+            self._check_training(self.of)
+
+    def _check_training(self, train: Train) -> None:
+        """Refuse what of a training could not be done, before anything is."""
+        if self.checkpoints and train.keep_every and train.model.width < max(FOLLOWED):
+            raise UsageError(
+                f"checkpoints are followed with {max(FOLLOWED)} principal components, and the model's width is"
+                f" {train.model.width}: set checkpoints to 0"
+            )
+        if self.tuned and self.tuned_sizes and self.anew:
+            try:
+                TrainSqueezed(Compress(train))
+            except UsageError as error:
+                raise UsageError(f"{error}; or set anew off") from None
 
     # What is wanted
 

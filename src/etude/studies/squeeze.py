@@ -14,9 +14,10 @@ from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.core.site import Site
 from etude.evals.sites import is_glob
-from etude.models.recipes import Imported, ModelRecipe, OnText
+from etude.models.recipes import Imported, ModelRecipe
 from etude.report.blocks import Report
 from etude.studies.base import Study
+from etude.studies.sections.trained_on import host_of
 
 FLOORS = ("zero", "mean", "resample", "random")
 """What stands for the component where nothing of it, or nothing in particular, passes."""
@@ -67,7 +68,8 @@ class Squeeze(Study):
             raise UsageError(f"methods = {', '.join(self.methods)}: name each once")
         for named in self.methods:
             self.fits(named)
-        context = self.host.positions if isinstance(self.host, Imported) else self.host.context
+        host = host_of(self.of)
+        context = host.positions if isinstance(host, Imported) else host.context
         if self.evaluate_tokens and self.evaluate_tokens < LEAST_WINDOWS * context:
             raise UsageError(
                 f"evaluate_tokens = {self.evaluate_tokens} is less than {LEAST_WINDOWS} windows of {context}, which the"
@@ -83,11 +85,6 @@ class Squeeze(Study):
             if self.has_units(named):
                 wanted += [*self.meanings(named), self.latents(named), *self.match(named)]
         return dict.fromkeys(wanted)
-
-    @property
-    def host(self) -> ModelRecipe:
-        """The model, whatever text it is looked at on."""
-        return self.of.of if isinstance(self.of, OnText) else self.of
 
     def method(self, named: str) -> Method:
         """Return a method with its size.

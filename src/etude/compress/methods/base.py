@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 Target = Literal["activation", "weight", "component"]
 
-Counted = Literal["dimensions", "codes", "latents", "bits", "experts", "kept"]
-"""What a size counts: numbers that pass for each token; entries of a codebook; latents of a sparse code that are not
-zero; bits of a number; experts; or the percentage of heads, neurons or weights that is kept."""
+Counted = Literal["dimensions", "codes", "latents", "features", "bits", "experts", "kept"]
+"""What a size counts: numbers that pass for each token; entries of a codebook; latents of a sparse code that are kept
+for a token; latents of a sparse code in all; bits of a number; experts; or the percentage of heads, neurons or weights
+that is kept."""
 
 Group = Literal["floor", "linear", "bottleneck", "discrete", "sparse", "experts", "pruning"]
 
@@ -77,7 +78,7 @@ class Method(Member):
     @property
     def rounds(self) -> bool:
         """Whether its code is of numbers for each token, which can be held in fewer bits."""
-        return self.target != "weight" and self.counts in ("dimensions", "latents") and bool(self.sized)
+        return self.target != "weight" and self.counts in ("dimensions", "latents", "features") and bool(self.sized)
 
     def at(self, component: Site) -> Site | None:
         """Return the site where it stands to compress a component, or None where it cannot.

@@ -43,7 +43,7 @@ class ReluSae(Method):
     rate: float = 2e-3
 
     sized: ClassVar[str] = "features"
-    counts: ClassVar[Counted] = "latents"
+    counts: ClassVar[Counted] = "features"
     label: ClassVar[str] = "ReLU SAE"
     group: ClassVar[Group] = "sparse"
     drawn: ClassVar[bool] = True

@@ -33,12 +33,14 @@ class TopkSae(Method):
         rate: peak learning rate.
     """
 
+    version: ClassVar[int] = 2  # 2: it begins near zero, at a higher rate that falls late
+
     k: int = 16
     features: int = 0
     revive: int = 16384
     steps: int = 1000
     batch: int = 512
-    rate: float = 4e-3
+    rate: float = 8e-3
 
     sized: ClassVar[str] = "k"
     counts: ClassVar[Counted] = "latents"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from etude.core.recipe import Recipe
@@ -14,7 +13,6 @@ from etude.evals.statistics import Estimate, paired
 from etude.models.recipes import ModelRecipe
 from etude.report.blocks import Finding, Value, text
 from etude.studies.compress_map import FOLLOWED
-from etude.studies.sections.findings import capital
 from etude.studies.sections.map_allocation import JUDGED, Allocation
 from etude.studies.sections.map_numbers import Point, floor, smallest_that_keeps, steady, survives, versus
 from etude.studies.sections.map_regimes import regime_findings
@@ -129,7 +127,7 @@ def _broke(found: Points) -> Iterator[Finding]:
         yield Finding(text(none), "none")
         return
     (name, times), *others = first.most_common()
-    if 2 * times < judged:
+    if 2 * times < judged or (others and others[0][1] == times):
         told = ", ".join(f"{n} ({t})" for n, t in first.most_common(4))
         none = f"As principal components narrow, no one part of the text breaks first: of {judged} components, {told}."
         yield Finding(text(none), "none")
@@ -185,22 +183,24 @@ def _learned(study: CompressMap, done: Mapping[Recipe, Run]) -> Iterator[Finding
         return
     size = FOLLOWED[0]
     shares = [{site: explained(study, done, model, site, size) for site in study.sites(done)} for model in models]
-    firsts, lasts = shares[0], shares[-1]
-    known = [site for site in firsts if firsts[site] is not None and lasts[site] is not None]
-    more = [site for site in known if (lasts[site] or 0) > (firsts[site] or 0)]
-    falls = sum(all((b[s] or 0) <= (a[s] or 0) for a, b in pairwise(shares)) for s in known)
-    runs = tuple(done[study.principal(models[-1], site, size)].id for site in known)
+    known = [site for site in shares[0] if all(at[site] is not None for at in shares)]
     if not known:
         return
+    paths = {site: [at[site] or 0.0 for at in shares] for site in known}
+    rises = sum(path[-1] > path[0] for path in paths.values())
+    between = sum(max(path) > max(path[0], path[-1]) for path in paths.values())
+    runs = tuple(done[study.principal(models[-1], site, size)].id for site in known)
     words = text(
         f"From step {getattr(models[0], 'step', 0)} to the end of training the share of variance that {size} principal"
         " components explain rises in ",
-        Value(len(more), run=runs),
+        Value(rises, run=runs),
         " of ",
         Value(len(known), run=runs),
-        f" components, and falls at every checkpoint in {falls}. {capital('Variance is not loss: see the chart.')}",
+        " components; in ",
+        Value(between, run=runs),
+        " it was higher at a checkpoint between than at both ends. Variance is not loss: see the charts.",
     )
-    yield Finding(words, "clear" if len(more) in (0, len(known)) else "uncertain")
+    yield Finding(words, "clear" if {rises, between} <= {0, len(known)} else "uncertain")
 
 
 def explained(

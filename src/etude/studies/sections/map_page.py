@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.core.site import Site
-from etude.models.recipes import Imported
 from etude.report.blocks import Block, Details, Findings, Report, RunRef, Section, Table, Value, text
 from etude.report.charts import Axis, Rule, lines
 from etude.studies.compress_map import FOLLOWED
@@ -28,6 +27,7 @@ from etude.studies.sections.map_numbers import (
 )
 from etude.studies.sections.map_regimes import regime_rows, regime_section
 from etude.studies.sections.numbers import KEPT
+from etude.studies.sections.trained_on import trained_on
 
 if TYPE_CHECKING:
     from etude.studies.compress_map import CompressMap
@@ -268,10 +268,10 @@ def _allocated(spent: list[Allocation], done: Mapping[Recipe, Run]) -> Section:
         loss = a.measured(done)
         cells.append(
             (
-                a.budget,
+                round(a.budget),
                 a.way,
-                round(a.bits, 1),
-                round(a.predicted, 4),
+                Value(a.bits, digits=1),
+                Value(a.predicted, digits=4),
                 Value(loss.mean, loss.low, loss.high, run=runs, digits=4) if runs else None,
             )
         )
@@ -288,14 +288,14 @@ def _allocated(spent: list[Allocation], done: Mapping[Recipe, Run]) -> Section:
             ),
             Table(("budget", *names), tuple(where), "Bits that each component gets, by one price on bits."),
         ),
-        intro="Each component has the codes that were tried, and to be left as it is at 32 bits a number. `even` gives"
-        " each the same share; `greedy` buys the best bits one after the other; `by price` lets each component choose"
-        " at the same price of a bit (the Lagrangian) and spends the rest greedily.",
+        intro="Each component has the codes that were tried, and to be left as it is at 32 bits a number. Even: each"
+        " has the same share. Greedy: the best bits are bought one after the other. By price: each component chooses at"
+        " the same price of a bit (the Lagrangian), and the rest is spent greedily.",
     )
 
 
 def _where(a: Allocation) -> tuple[Any, ...]:
-    return (a.budget, *(round(option.bits, 1) for option in a.choice.values()))
+    return (round(a.budget), *(Value(option.bits, digits=1) for option in a.choice.values()))
 
 
 def _spent(a: Allocation, done: Mapping[Recipe, Run]) -> dict[str, Any]:
@@ -373,14 +373,16 @@ def _learned(study: CompressMap, done: Mapping[Recipe, Run]) -> list[Section]:
 
 def _method(study: CompressMap, done: Mapping[Recipe, Run]) -> Section:
     corpus = study.of.text.corpus.name
-    foreign = isinstance(study.of, Imported)
-    known = " What the model was trained on is not known here." if foreign else ", the text that it was trained on."
+    known = trained_on(study.of) or " The model was trained on this text."
     words = text(
         "Model: ",
         RunRef(done[study.of].id, done[study.of].id),
-        f". Text: {corpus}{'.' if foreign else ''}{known} Compressors are fitted to {study.fit_tokens:,} positions of"
+        f". Text: {corpus}.{known} Compressors are fitted to {study.fit_tokens:,} positions of"
         f" the training split and judged on {study.evaluate_tokens:,} of the validation split, the same for all."
         f" Methods that draw have {study.seeds} seeds. Numbers of a code are held in"
-        f" {study.precision} bits each, on a grid that reaches over the codes of the training split.",
+        f" {study.precision} bits each, on a grid that reaches over the codes of the training split; those between the"
+        " two factors of a weight are not rounded, and counted as 32 bits. They count whether they are needed or not; a"
+        " discrete code counts as its entropy, as an ideal coder would send it. What a compressor holds (KiB) stands"
+        " beside the bits and is no part of them.",
     )
     return Section("How it was done", (words,))

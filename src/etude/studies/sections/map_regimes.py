@@ -95,14 +95,15 @@ def regime_section(study: CompressMap, done: Mapping[Recipe, Run]) -> list[Secti
         " is lower. 95% intervals over windows; one seed. Codes are held in 32 bits a number here.",
     )
     words = (
-        f"`{CODEC}`: {study.tuned_steps} steps that bring down the divergence from the unharmed model's predictions,"
-        f" the model as it was. `{BOTH}`: as many steps on the next token, everything moving. `{ANEW}`: the whole"
-        " training again, same weights at the start and same batches, with the bottleneck in it."
+        f"{CODEC.capitalize()}: {study.tuned_steps} steps that bring down the divergence from the unharmed model's"
+        f" predictions, the model as it was. {BOTH.capitalize()}: as many steps on the next token, everything moving."
+        f" {ANEW.capitalize()}: the whole training again, same weights at the start and same batches, with the"
+        " bottleneck in it."
     )
     alone = text(
         "The same steps without any bottleneck change the loss by ",
         Value(control[0].mean, control[0].low, control[0].high, run=control[1], unit="nats per token"),
-        f": what `{BOTH}` has to be compared with.",
+        f": what \"{BOTH}\" has to be compared with.",
     ) if control else text("")  # fmt: skip
     return [Section("Tuned in its place, or there from the start", (table, alone), intro=words)]
 

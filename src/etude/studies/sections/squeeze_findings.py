@@ -32,7 +32,7 @@ def of_method(row: Row) -> list[Finding]:
 
 
 def _least(rows: list[Row], gaps: list[Row]) -> list[Finding]:
-    """Which method harms least, and by how much less than the next."""
+    """Which method harms least, and by how much less than the next, over the seeds of each."""
     if not gaps:
         return []
     named = {row["name"]: row for row in rows}
@@ -42,7 +42,7 @@ def _least(rows: list[Row], gaps: list[Row]) -> list[Finding]:
         f"{best['title']}",
         *_costing(best),
         " raises the loss least of the methods, by ",
-        measured(best["increase"], best["run"], unit="nats"),
+        jointly(gaps[0]["least"], tuple(rise["run"] for rise in best["rises"]), unit="nats"),
         f" per token; {next_best['title']}",
         *_costing(next_best),
         " raises it by ",
@@ -68,7 +68,8 @@ def _kept(row: Row) -> Finding:
     rise = Value(told["rise"]["mean"], told["rise"]["low"], told["rise"]["high"], run=told["floor"])
     if told["share"] is None:
         words = (
-            f"With its mean in the component's place the loss rises by too little to tell what {row['title']} keeps: "
+            "With its mean in the component's place the loss rises too little, or too unsurely, to tell what"
+            f" {row['title']} keeps: by "
         )
         return Finding(text(words, rise, " nats per token."), "none")
     share = Estimate.from_json(told["share"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from etude.compress.recipes import Compress
 from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.evals.statistics import Estimate, paired
+from etude.studies.sections.map_numbers import STEADY, widened
 
 if TYPE_CHECKING:
     from etude.studies.squeeze import Squeeze
@@ -91,11 +92,11 @@ def _measures(study: Squeeze) -> dict[str, Compress]:
 
 def kept(one: Run, floor: Run) -> dict[str, Any]:
     """Return the share of a floor's rise in loss that a method takes back, with the rise itself; the share is None
-    where the rise cannot be told from 0, or is under `SMALL`."""
+    where the interval of the rise reaches below `STEADY` of it, or it is under `SMALL`."""
     a, b = one.tensors("windows.safetensors"), floor.tensors("windows.safetensors")
     rise = paired(b["loss"], b["clean"], b["count"])
     told = {"floor": floor.id, "rise": rise.to_json(), "share": None}
-    if rise.above(0) and rise.mean >= SMALL:
+    if rise.above(0) and rise.low >= STEADY * rise.mean and rise.mean >= SMALL:
         told["share"] = share(b["loss"] - a["loss"], b["loss"] - b["clean"]).to_json()
     return told
 
@@ -145,16 +146,38 @@ def _judge(rows: list[Row]) -> None:
 
 
 def differences(study: Squeeze, done: Mapping[Recipe, Run], rows: list[Row]) -> list[Row]:
-    """Return how much more each method raises the loss than the one that harms least, on the same windows."""
-    order = sorted(rows, key=lambda row: row["increase"]["mean"])
-    arrays = {row["name"]: done[study.fits(row["name"])[0]].tensors("windows.safetensors") for row in rows}
-    best = order[0]
+    """Return how much more each method raises the loss than the one that harms least, mean over the seeds of each, on
+    the same windows. Intervals are over windows and seeds, that of the least rise (`least`) too."""
+    each = {row["name"]: [done[fit] for fit in study.fits(row["name"])] for row in rows}
+    rises = {name: _over_seeds(runs) for name, runs in each.items()}
+    best, *others = sorted(rises, key=lambda name: rises[name].by_seed.mean())
+    least = rises[best].against(None).to_json()
     found = []
-    for row in order[1:]:
-        a, b = arrays[row["name"]], arrays[best["name"]]
-        gap = paired(a["loss"], b["loss"], a["count"]).to_json()
-        found.append({"of": row["name"], "against": best["name"], "runs": [row["run"], best["run"]], **gap})
+    for name in others:
+        runs = [run.id for run in (*each[name], *each[best])]
+        gap = rises[name].against(rises[best]).to_json()
+        found.append({"of": name, "against": best, "runs": runs, "least": least, **gap})
     return found
+
+
+class _Rise(NamedTuple):
+    """What a method raises the loss by: [N] sums over windows, mean over seeds; tokens [N] of each; [S] by seed."""
+
+    windows: np.ndarray
+    tokens: np.ndarray
+    by_seed: np.ndarray
+
+    def against(self, other: _Rise | None) -> Estimate:
+        """Return the rise above another's, or above no rise."""
+        base = np.zeros_like(self.windows) if other is None else other.windows
+        seeds = [self.by_seed] if other is None else [self.by_seed, other.by_seed]
+        return widened(paired(self.windows, base, self.tokens), *seeds)
+
+
+def _over_seeds(runs: list[Run]) -> _Rise:
+    held = [run.tensors("windows.safetensors") for run in runs]
+    rises, count = np.stack([one["loss"] - one["clean"] for one in held]), held[0]["count"]
+    return _Rise(rises.mean(0), count, rises.sum(1) / count.sum())
 
 
 def able(parts: Mapping[str, Row], vocabulary: int) -> dict[str, Row]:

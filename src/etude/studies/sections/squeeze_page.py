@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from etude.core.recipe import Recipe
 from etude.core.run import Run
-from etude.models.recipes import Imported
 from etude.report.blocks import Block, Cell, Findings, Report, RunRef, Section, Table, Text, Value, text
 from etude.studies.sections.cards import cards, measured
+from etude.studies.sections.map_numbers import STEADY
 from etude.studies.sections.squeeze_codes import contexts_of, units_table
 from etude.studies.sections.squeeze_findings import compared, jointly, of_method
 from etude.studies.sections.squeeze_numbers import SMALL, Row, floor_rows, method_rows
+from etude.studies.sections.trained_on import trained_on
 
 if TYPE_CHECKING:
     from etude.studies.squeeze import Squeeze
@@ -55,15 +56,10 @@ def _judged(study: Squeeze, done: Mapping[Recipe, Run], row: Row) -> Text:
         Value(row["increase"]["n"], run=row["run"]),
         " windows of its validation split.",
     ]
-    host = study.host
-    if isinstance(host, Imported):
-        words.append(" The model was brought in: that it was trained on such text is not known.")
-    elif host is not study.of:
-        words.append(f" The model was trained on another text, {host.text.corpus.name}.")
     words.append(
-        " Intervals are 95%, over windows. What is said to be least or most was chosen after looking; the verdicts"
-        " alone are corrected for how many there are. Size, steps and the rest of each method are as given: others may"
-        " do better."
+        f"{trained_on(study.of)} Intervals are 95%, over windows; where methods are compared, over seeds too. What is"
+        " said to be least or most was chosen after looking; the verdicts alone are corrected for how many there are."
+        " Size, steps and the rest of each method are as given: others may do better."
     )
     return text(*words)
 
@@ -76,7 +72,10 @@ def _harms(rows: list[Row], floors: list[Row]) -> Section:
     told: list[Any] = ["Share of a floor's rise that each method takes back; the rises are "]
     for name in measures:
         told += [f"{name} ", Value(heads[name]["mean"], heads[name]["low"], heads[name]["high"]), ", "]
-    told[-1] = f" nats per token. A dash: the rise is not above 0 beyond doubt, or under {SMALL} nats."
+    told[-1] = (
+        f" nats per token. A dash: the interval of the rise reaches below {STEADY:.0%} of it, or it is under"
+        f" {SMALL} nats."
+    )
     return Section(
         "Cost and harm",
         (
@@ -126,7 +125,10 @@ def _seed_rises(rows: list[Row]) -> list[Block]:
     cells = [(row["title"], *(Value(rise["rise"], run=rise["run"]) for rise in row["rises"])) for row in drawn]
     most = max(len(row["rises"]) for row in drawn)
     columns = ("method", *(f"seed {n}" for n in range(most)))
-    words = "Rise in loss (nats per token) of each fit; all else on this page is of seed 0 where it names no other."
+    words = (
+        "Rise in loss (nats per token) of each fit. Which method harms least is told of all of them; all else on this"
+        " page is of seed 0 where it names no other."
+    )
     return [Table(columns, tuple(cells), words)]
 
 
