@@ -1,4 +1,4 @@
-"""Sparse autoencoders against SAELens: what is kept of a model's loss at an equal number of latents, and tokens a second.
+"""Sparse autoencoders against SAELens: what is recovered of a model's loss with as many latents, and tokens a second.
 
 A site of a trained model is recorded once, and both sides train top-k autoencoders with eight times as many latents as
 the site has dimensions on the same rows, in fp32, for the same number of tokens, on one thread. SAELens's weights are
@@ -6,11 +6,12 @@ then put into Etude's codec, and both are judged by the same measures on text th
 about the mean, the rise in the model's loss, and the share of the loss that is recovered, against the mean activation
 in its place and against zeros. Latents that are not zero, and those that never are, are counted over the recorded rows.
 
-Etude is as it comes. SAELens is trained in two settings: as it comes (4,096 tokens a step, a rate of 3e-4 that stays)
-with the training's length alone changed; and `tuned`, with Etude's batch, a warm-up of 50 steps, a linear fall over the
-last fifth, latents that count as dead after 32 steps, and of several rates the one that recovers most here with the
-first seed, which favours it. In both, its inputs are scaled as its tutorials do. Speed is measured at the tuned setting, round by round in
-turn: the ratio of the processor's times of the whole trainings, by which a busy machine changes little.
+Etude is as it comes. SAELens is trained in two settings: as it comes (4,096 tokens a step, a rate of 3e-4 that stays),
+with the length of the training alone changed; and tuned, with Etude's batch, a warm-up of 50 steps, a linear fall over
+the last fifth, latents that count as dead after 32 steps, and of several rates the one that recovers most here with the
+first seed, which favours it. In both its inputs are scaled to one mean norm (`expected_average_only_in`).
+Speed is measured at the tuned setting, in rounds in which the sides take turns: the ratio of the processor's times of
+whole trainings, which a busy machine changes little.
 
     python benchmarks/squeeze_saelens.py --peer PYTHON [--of RUN --runs FOLDER] [--site L0.mlp.out]
 
@@ -171,7 +172,9 @@ def theirs(at: Setting, peer: Peer, k: int, seed: int, tokens: int, **how: float
     """Return the autoencoder that SAELens trains."""
     folder = Path(tempfile.mkdtemp(dir=at.folder))
     peer.train({**orders(at, k, seed, tokens, **how), "folder": str(folder)})
-    return read_saelens(folder)
+    codec, made = read_saelens(folder), load_file(folder / "made.safetensors")["made"]
+    torch.testing.assert_close(codec(at.rows[: len(made)]), made, atol=1e-4, rtol=1e-4)  # read back as it was meant
+    return codec
 
 
 class Score(NamedTuple):

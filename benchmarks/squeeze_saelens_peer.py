@@ -12,14 +12,18 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig, __version__
 from sae_lens.config import LoggingConfig, SAETrainerConfig
 from sae_lens.training.sae_trainer import SAETrainer
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+PROBED = 256
+"""Rows whose reconstruction is written beside the weights, for whoever reads those to compare with."""
 
 
 def drawn(rows: Tensor, batch: int, seed: int) -> Iterator[Tensor]:
@@ -55,6 +59,8 @@ def train(rows: Tensor, told: dict[str, Any]) -> dict[str, float]:
     spent = {"clock": time.perf_counter() - clock, "processor": time.process_time() - processor}
     if told["folder"]:
         sae.save_inference_model(told["folder"])
+        with torch.no_grad():
+            save_file({"made": sae(rows[:PROBED])}, Path(told["folder"]) / "made.safetensors")
     return spent
 
 

@@ -25,7 +25,7 @@ from etude.compress.methods.transcoder import Transcoder
 from etude.compress.recipes import Compress
 from etude.compress.rounded import Rounded
 from etude.compress.sparse import Sparse, keep_greatest, support_bits
-from etude.compress.sparse_training import Choices, LearnSparse, standardised, start, train_sparse
+from etude.compress.sparse_training import BETA2, FALL, START, Choices, LearnSparse, standardised, start, train_sparse
 from etude.core.errors import UsageError
 from etude.core.lab import Lab
 from etude.core.run import Draft
@@ -166,6 +166,46 @@ def test_a_transcoder_writes_the_output_from_the_input(draft: Draft) -> None:
     assert share(y, codec(x)) > 0.85
     with pytest.raises(UsageError, match=r"^transcoder has nothing to read at L0\.mlp\.out"):
         method.fit(Material(y, Site("L0.mlp.out")), 0, draft)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_encoder_begins_short_and_the_decoder_with_norm_1(tied: bool) -> None:
+    codec = Sparse(12, 20, 12, 3)
+    start(codec, torch.Generator().manual_seed(0), tied=tied)
+    torch.testing.assert_close(codec.W_dec.norm(dim=1), torch.ones(20))
+    torch.testing.assert_close(codec.W_enc.norm(dim=0), torch.full((20,), START))
+    along = (codec.W_enc.T * codec.W_dec).sum(1) / START
+    assert bool((along > 0.999).all()) if tied else bool((along.abs() < 0.95).all())
+
+
+@pytest.mark.parametrize(
+    ("fall", "expected"),
+    [(1.0, [1 / 50, 0.75, 0.5, 0.25]), (0.5, [1 / 50, 1.0, 1.0, 0.75])],  # (1 + cos 60°) / 2 is three quarters
+)
+def test_the_rate_stays_until_it_falls_along_half_a_cosine(fall: float, expected: list[float]) -> None:
+    x = drawn(50, 12)
+    stepper = FitStepper(LearnSparse(Sparse(12, 20, 12, 3), 0.0, 9), Steps(1200, 8, 2.0, fall, 0.5), x, x, 0)
+    found = []
+    for number in (0, 400, 600, 800):
+        stepper._set_rate(number)
+        found.append(stepper.optimiser.param_groups[0]["lr"] / 2.0)
+    assert found == pytest.approx(expected)
+    assert stepper.optimiser.param_groups[0]["betas"] == (0.9, 0.5)
+
+
+def test_a_sparse_codec_is_trained_by_steps_whose_rate_falls_late(
+    draft: Draft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Steps] = []
+    whole = FitStepper._set_rate
+
+    def note(self: FitStepper, number: int) -> None:
+        seen.append(self.steps)
+        whole(self, number)
+
+    monkeypatch.setattr(FitStepper, "_set_rate", note)
+    TopkSae(k=2, features=24, steps=1, batch=32).fit(Material(planted(100)[0]), 0, draft)
+    assert seen == [Steps(1, 32, TopkSae.rate, FALL, BETA2)]
 
 
 @pytest.mark.parametrize("k", [0, 4])

@@ -337,11 +337,16 @@ def placeless(data: Any) -> Any:
     return [placeless(value) for value in data] if isinstance(data, list) else data
 
 
+LEFT_OUT = ("low", "high", "n", "about", "top", "middle", "bottom", "rises", "falls", "by")
+"""Ends of intervals, which follow from the rest, and what is chosen by an order that rounding can turn."""
+
+
 def numbers(data: Any, where: str = "") -> Iterator[tuple[str, float | int]]:
-    """Yield the numbers of a result by dotted path, but for interval ends, which follow from the rest."""
+    """Yield the numbers of a result by dotted path, but for what is left out."""
     if isinstance(data, dict):
         for key, value in data.items():
-            if key not in ("low", "high", "n", "about", "top", "middle", "bottom", "rises", "falls", "by", "p"):
+            counted = key == "p" and not where.startswith("doses")  # over resamples, which rounding can move by one
+            if not counted and key not in LEFT_OUT:
                 yield from numbers(value, f"{where}.{key}" if where else key)
     elif isinstance(data, list):
         for i, value in enumerate(data):

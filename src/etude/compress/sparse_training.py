@@ -19,12 +19,12 @@ REVIVAL = 1 / 32
 """Weight of what dead latents make of the error (Gao et al. 2024, appendix A.2)."""
 
 START = 1 / 32
-"""Norm of the encoder's columns at the start. At 1, latents that overlap make several times too much, and the columns
-turn slowly; at 1,024 latents for 128 dimensions it left a sixth more of the variance unexplained."""
+"""Norm of the encoder's columns at the start. At 1, latents that overlap make several times too much of a token, and
+at a rate that suits the decoder the columns turn slowly."""
 
 FALL, BETA2 = 0.4, 0.99
-"""How the steps are taken (see `Steps`). The rate falls late, so that few steps go far; and the squares of a latent's
-gradients, of which most are zero, are averaged over 100 steps, not 1,000."""
+"""How the steps are taken (see `Steps`): the rate falls late, and the squares of a latent's gradients, of which most
+are zero, are averaged over about 100 steps."""
 
 
 class Choices(NamedTuple):

@@ -35,12 +35,14 @@ class ReluSae(Method):
         rate: peak learning rate.
     """
 
+    version: ClassVar[int] = 2  # 2: it begins near zero, at a higher rate that falls late
+
     features: int = 512
     penalty: float = 0.1
     revive: int = 16384
     steps: int = 1000
     batch: int = 512
-    rate: float = 2e-3
+    rate: float = 4e-3
 
     sized: ClassVar[str] = "features"
     counts: ClassVar[Counted] = "features"

@@ -34,6 +34,8 @@ class Transcoder(Method):
         rate: peak learning rate.
     """
 
+    version: ClassVar[int] = 2  # 2: it begins near zero, and its rate falls late
+
     k: int = 16
     features: int = 0
     revive: int = 16384
