@@ -49,7 +49,7 @@ oracles: .venv-oracles/made .venv-saelens/made  ## write the fixtures that compa
 	.venv-saelens/bin/python tests/oracles/make_saelens.py
 
 benchmarks: .venv/dev  ## print the ratios that the documents quote
-	@for script in benchmarks/*.py; do echo "== $$script" && $(PY) "$$script" || exit 1; done
+	@for script in $(filter-out %_peer.py,$(wildcard benchmarks/*.py)); do echo "== $$script" && $(PY) "$$script" || exit 1; done
 
 clean:  ## remove the environments and caches, not the runs
 	rm -rf .venv .venv-oracles .venv-saelens .pytest_cache .ruff_cache .hypothesis build dist

@@ -235,6 +235,18 @@ def test_the_loss_is_the_share_that_is_lost_and_the_penalty() -> None:
     assert losses["active"].item() == pytest.approx((code > 0).sum(1).double().mean().item())
 
 
+def test_gradients_are_those_of_the_product_with_all_latents() -> None:
+    x, _, _ = standardised(planted(200)[0])
+    codec = Sparse(12, 20, 12, 3)
+    start(codec, torch.Generator().manual_seed(0), tied=True)
+    expected = torch.autograd.grad(((codec(x) - x) ** 2).mean(), list(codec.parameters()))
+    losses = LearnSparse(codec, penalty=0.0, revive=10**9)(x, x, torch.Generator())
+    found = torch.autograd.grad(losses["loss"], list(codec.parameters()))
+    for wanted, grad in zip(expected, found, strict=True):
+        torch.testing.assert_close(grad, wanted)
+        assert grad.abs().sum() > 0
+
+
 def test_dead_latents_are_asked_to_make_what_is_missing() -> None:
     """The auxiliary term by its formula, with the latents that have been silent for long."""
     data, _ = planted(200)

@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 
+from etude.compress.material import Material
 from etude.compress.methods import pca
 from etude.core.family import Family
 from etude.core.lab import Lab
@@ -91,8 +91,8 @@ def test_a_default_that_moves_no_number_is_found(monkeypatch: pytest.MonkeyPatch
 def test_code_that_changed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fit = pca.Pca.fit
 
-    def uncentred(self: pca.Pca, data: torch.Tensor, *rest: Any) -> Any:
-        codec = fit(self, data, *rest)
+    def uncentred(self: pca.Pca, material: Material, *rest: Any) -> Any:
+        codec = fit(self, material, *rest)
         codec.get_buffer("centre").mul_(0.9)
         return codec
 

@@ -6,18 +6,24 @@ import math
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from etude.compress.codec import Codec, Cost
+
+
+def greatest(pre: Float[Tensor, "*N F"], k: int) -> tuple[Float[Tensor, "*N K"], Int[Tensor, "*N K"]]:
+    """Return the greatest `k` of the latents, 0 for those that are under 0, in no order, and which they are."""
+    values, where = pre.topk(k, dim=-1, sorted=False)
+    return values.relu(), where
 
 
 def keep_greatest(pre: Float[Tensor, "*N F"], k: int) -> Float[Tensor, "*N F"]:
     """Return the greatest `k` of the latents where they are over 0, and 0 elsewhere; `k` 0 keeps all over 0."""
     if not 0 < k < pre.shape[-1]:
         return pre.relu()
-    values, where = pre.topk(k, dim=-1, sorted=False)
-    return torch.zeros_like(pre).scatter(-1, where, values.relu())
+    values, where = greatest(pre, k)
+    return torch.zeros_like(pre).scatter(-1, where, values)
 
 
 def support_bits(rate: Float64[Tensor, " F"]) -> float:
@@ -81,8 +87,15 @@ class Sparse(Codec):
     @torch.no_grad()
     def measure_rate(self, x: Float[Tensor, "N M"]) -> None:
         """Take note of how often each latent is not zero."""
-        fired = sum(((self.encode(piece) > 0).sum(0) for piece in x.split(4096)), torch.zeros(len(self.b_enc)).long())
+        fired = sum((self._fired(piece) for piece in x.split(1024)), torch.zeros(len(self.b_enc)).long())
         self.get_buffer("rate").copy_(fired.double() / len(x))
+
+    def _fired(self, x: Float[Tensor, "N M"]) -> Int[Tensor, " F"]:
+        """Return for how many rows each latent is not zero."""
+        if not self.k:
+            return (self.encode(x) > 0).sum(0)
+        values, where = greatest(self.pre(x), self.k)
+        return torch.bincount(where[values > 0], minlength=len(self.b_enc))
 
     def cost(self) -> Cost:
         """Return the mean number of latents that are not zero, 32 bits for each with those that name it, and the FLOPs

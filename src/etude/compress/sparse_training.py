@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import mse_loss, normalize
+from torch.nn.functional import embedding_bag, mse_loss, normalize
 
 from etude.compress.explained import Explained
 from etude.compress.fitting import Objective, Steps, fit, some
-from etude.compress.sparse import Sparse, keep_greatest
+from etude.compress.sparse import Sparse, greatest
 from etude.core.run import Draft
 from etude.core.seeds import stream
 
@@ -63,32 +63,43 @@ class LearnSparse(Objective):
 
     def forward(self, x: Float[Tensor, "N M"], y: Float[Tensor, "N D"], draw: torch.Generator) -> dict[str, Tensor]:
         pre = self.codec.pre(x)
-        code = keep_greatest(pre, self.codec.k)
-        made = self.codec.decode(code)
+        made, kept, fired = self._made(pre)
         lost = mse_loss(made, y)  # 1 is the variance
-        fired = code.detach() > 0
-        dead = self._note(fired)
-        told = {"lost": lost, "active": torch.count_nonzero(code) / len(x), "dead": dead.sum()}
+        dead = self._note(fired, len(x))
+        told = {"lost": lost, "active": torch.count_nonzero(kept) / len(x), "dead": dead.sum()}
         loss = lost
         if self.penalty:
-            sparsity = code.sum(1).mean() / y.shape[1] ** 0.5
+            sparsity = kept.sum(1).mean() / y.shape[1] ** 0.5
             loss, told = loss + self.penalty * sparsity, {**told, "sparsity": sparsity}
         if dead.any():
             loss = loss + REVIVAL * self._missed(pre, dead, (y - made).detach())
         return {"loss": loss, **told}
 
-    def _note(self, fired: Tensor) -> Tensor:
+    def _made(self, pre: Float[Tensor, "N F"]) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N K"], Bool[Tensor, " F"]]:
+        """Return what is written, the latents that are kept, and which of all are not zero for some row."""
+        codec = self.codec
+        if not codec.k:
+            code = pre.relu()
+            return codec.decode(code), code, (code.detach() > 0).any(0)
+        # The product with a code that is mostly zeros would take most of a step, there and back.
+        kept, where = greatest(pre, codec.k)
+        made = embedding_bag(where, codec.W_dec, per_sample_weights=kept, mode="sum") + codec.b_dec
+        fired = torch.zeros(pre.shape[1], dtype=torch.bool)
+        fired[where[kept > 0]] = True
+        return made, kept, fired
+
+    def _note(self, fired: Bool[Tensor, " F"], tokens: int) -> Bool[Tensor, " F"]:
         """Take note of which latents fired, and return which have not for long."""
         silent = self.get_buffer("silent")
-        silent.add_(len(fired)).masked_fill_(fired.any(0), 0)
+        silent.add_(tokens).masked_fill_(fired, 0)
         return silent >= self.revive
 
     def _missed(self, pre: Tensor, dead: Tensor, error: Tensor) -> Tensor:
         """Return the share of the error that the dead latents do not make of it."""
         among = dead.nonzero().squeeze(1)
         values, where = pre[:, among].topk(min(len(among), max(1, error.shape[1] // 2)), dim=1, sorted=False)
-        code = torch.zeros_like(pre).scatter(1, among[where], values)
-        return mse_loss(code @ self.codec.W_dec, error) / error.square().mean().clamp_min(1e-12)
+        made = embedding_bag(among[where], self.codec.W_dec, per_sample_weights=values, mode="sum")
+        return mse_loss(made, error) / error.square().mean().clamp_min(1e-12)
 
     @torch.no_grad()
     def before_update(self) -> None:
@@ -133,12 +144,13 @@ def train_sparse(
     start(codec, torch.Generator().manual_seed(stream(seed, "weights")), tied=y is x)
     steps = steps._replace(fall=FALL, beta2=BETA2)
     fit(LearnSparse(codec, choices.penalty, choices.revive), steps, read, write, seed, run)
+    if not codec.active:  # gone on with after its last row, in which `found` measures it, was written
+        codec.measure_rate(read)
     with torch.no_grad():
         codec.get_buffer("centre").copy_(centre_read)
         codec.W_enc.mul_(scale / scale_read)
         codec.b_enc.mul_(scale)
         codec.b_dec.mul_(scale).add_(centre)
-    codec.measure_rate(x)
     return codec.requires_grad_(False)
 
 
