@@ -176,7 +176,7 @@ def test_help_comes_from_the_docstring():
         ("compress --of train --method pac", "unknown method 'pac': did you mean 'pca'?"),
         (
             "compress --method.latent 3",
-            "the method chosen is pca, whose fields are: dimensions; latent belongs to infovae",
+            "the method chosen is pca, whose fields are: dimensions; latent belongs to autoencoder, beta-vae,",
         ),
         ("compress --of trian", "unknown run for --of 'trian': did you mean 'train'?"),
     ],
@@ -237,7 +237,7 @@ def test_help_shows_the_chosen_members_fields(etude):
     shown = etude("run", "compress", "--method", "infovae", "--help").out
     assert "--method.latent INT: how many numbers. [20]" in shown
     assert "--method.dimensions" not in shown
-    assert "One of: infovae, kmeans, mean, pca" in shown
+    assert "One of: activation-svd, autoencoder, beta-vae" in shown
 
 
 def test_no_field_hides_an_option_of_run():

@@ -17,7 +17,7 @@ def test_everything_is_listed_with_its_line(etude):
     assert set(found) == {"studies", "recipes", *families()}
     assert set(found["compress/methods"]) >= {"pca", "infovae", "svd", "kmeans"}
     assert all(line for section in found.values() for name, line in section.items() if not name.startswith("toy-"))
-    assert "compress/methods\n  infovae  " in etude("list").out
+    assert "compress/methods\n  activation-svd  " in etude("list").out
 
 
 @pytest.mark.parametrize("word", ["text/corpora", "corpora", "corpus"])
@@ -41,7 +41,7 @@ def test_families_are_listed(etude):
     [
         ("pca", ["compress/methods/pca", "dimensions  how many directions. [20]"]),
         ("compress/methods/pca", ["compress/methods/pca"]),
-        ("compress/methods", ["compress/methods", "pca      Keep the coordinates"]),
+        ("compress/methods", ["compress/methods", "pca                    Keep the coordinates"]),
         ("train", ["train", "--batch            samples in a step, over all devices together. [32]"]),
         ("progress-report", ["Preset quick: etude run progress-report --preset quick"]),
     ],

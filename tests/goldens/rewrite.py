@@ -53,7 +53,7 @@ from etude.compress.methods.svd import Svd
 from etude.compress.methods.topk_sae import TopkSae
 from etude.compress.methods.transcoder import Transcoder
 from etude.compress.methods.zero import Zero
-from etude.compress.recipes import Compress, Continue, Latents, Meaning, SeedMatch, TrainSqueezed, Tune
+from etude.compress.recipes import Composed, Compress, Continue, Latents, Meaning, SeedMatch, TrainSqueezed, Tune
 from etude.core.errors import DamagedError
 from etude.core.lab import Lab
 from etude.core.recipe import Recipe
@@ -216,6 +216,7 @@ def cases() -> dict[str, Recipe]:
         "probe": Probe(full, "L0.resid.post", "position", tokens=640),  # a number: no guess is a tie
         **methods,
         "compress svd": replace(out, site="L0.attn.W_O", method=Svd(3)),
+        "composed": Composed((methods["compress pca"], replace(out, site="L0.mlp.W_out", method=Svd(3))), 640, 8),
         "compress prune-heads": replace(out, site="L0.attn.z", method=PruneHeads()),
         "compress prune-neurons": replace(out, site="L0.mlp.post", method=PruneNeurons()),
         "compress prune-weights": replace(out, site="L0.attn.W_O", method=PruneWeights(by="gradient")),

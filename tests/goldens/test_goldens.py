@@ -100,7 +100,7 @@ def test_code_that_changed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     name = "compress pca"
     said = rewrite.complaint(name, STORED[name], rewrite.observe(Lab(tmp_path, threads=1, quiet=True), CASES[name]))
     assert said.startswith("compress pca: the outcome moved and no version says so (")
-    assert "harm.loss.mean" in said or "codec.safetensors:centre" in said
+    assert "explained.L0.attn.out" in said or "codec.safetensors:L0.attn.out/centre" in said
     assert "Bump the `version` of adamw or byte or compress or decoder" in said
 
 
