@@ -17,6 +17,9 @@ from etude.report.inline import Prose, RunRef
 TABLE_ROWS = 60
 """A chart of at most so many rows is followed by them as a table; larger ones only offer a file."""
 
+HUGE = 1e9
+"""Marks of an axis that reach this far are written as powers of ten."""
+
 _LABEL = 0.065
 """Height of a baseline's words, as a share of the plot's."""
 
@@ -141,7 +144,10 @@ class Plot:
     def _across(self, chart: alt.Chart) -> alt.Chart:
         if self.in_words:
             return chart.encode(x=alt.X("x:N", title=self.x.title, sort=None, axis=alt.Axis(labelAngle=0)))
-        axis = alt.Axis(values=list(self.x.ticks)) if self.x.ticks else alt.Axis(tickCount=8, labelOverlap=True)
+        axis = alt.Axis(tickCount=8, labelOverlap=True)
+        if self.x.ticks:
+            written = {"format": "~g"} if max(self.x.ticks) >= HUGE else {}  # else 200,000,000,000 beside 1e+12
+            axis = alt.Axis(values=list(self.x.ticks), **written)
         scale = (
             alt.Scale(type="log", nice=False, padding=10)
             if self.x.log

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from etude.core.errors import UsageError
 from etude.scaling.law import CHINCHILLA, PER_TOKEN, Optimum, Power
@@ -78,3 +79,13 @@ def advice(flops: float, fits: Mapping[str, Callable[[float], Optimum]]) -> list
         Advice("Hoffmann et al. 2022, 20 tokens a parameter", TWENTY.params(flops), TWENTY.tokens(flops), None, True),
         Advice("Hoffmann et al. 2022, approach 3", law.params, law.tokens, law.loss, True),
     ]
+
+
+def preferred(told: Mapping[str, Any]) -> str:
+    """Return the approach whose size for a budget is taken: the second, which needs no law to hold, else the
+    third, else the first.
+
+    Args:
+        told: what a fit's result says for the budget: None for an approach that could not be fitted.
+    """
+    return next(name for name in ("approach_2", "approach_3", "approach_1") if told[name])

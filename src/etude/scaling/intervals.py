@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+LOST = 0.05
+"""Share of a bootstrap's draws that may give no number: with more, what is left cannot hold 95% of them."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -15,10 +18,10 @@ class Interval:
 
     Attributes:
         estimate: the number, from all of the points.
-        low: lower end; nan where no draw gave a number.
+        low: lower end; nan where there is none, because more than `LOST` of the draws gave no number.
         high: upper end.
         draws: how many draws were made.
-        lost: how many of these gave no number and were left out.
+        lost: how many of these gave no number.
     """
 
     estimate: float
@@ -44,5 +47,6 @@ def interval(estimate: float, draws: Float[np.ndarray, " M"]) -> Interval:
         draws: the same number from each sample of the bootstrap, nan where a sample gave none.
     """
     finite = draws[np.isfinite(draws)]
-    low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else (np.nan, np.nan)
+    enough = len(finite) and len(draws) - len(finite) <= LOST * len(draws)
+    low, high = np.percentile(finite, [2.5, 97.5]) if enough else (np.nan, np.nan)
     return Interval(float(estimate), float(low), float(high), len(draws), len(draws) - len(finite))

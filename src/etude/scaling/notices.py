@@ -18,9 +18,6 @@ FEW_SIZES = 4
 STRAY = 0.05
 """How far a + b may be from 1."""
 
-LOST = 0.05
-"""Share of a bootstrap's draws that may give no number."""
-
 EVEN = 1.1
 """How many times off their power law FLOPs may be."""
 
@@ -120,11 +117,8 @@ def of_draws(intervals: Mapping[str, Interval]) -> list[str]:
 def _of_interval(name: str, interval: Interval) -> Iterator[str]:
     if interval.draws and interval.lost == interval.draws:
         yield f"{name} has no interval: no draw of the bootstrap gave a number, as with three sizes at every budget."
-    elif interval.lost > LOST * interval.draws:
-        yield (
-            f"The interval of {name} leaves out {interval.lost} of {interval.draws} draws that gave no number: it is"
-            " too narrow."
-        )
+    elif interval.draws and np.isnan(interval.low):
+        yield f"{name} has no interval: {interval.lost} of {interval.draws} draws of the bootstrap gave no number."
 
 
 def of_spending(points: Points, spending: Spending) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from etude.core.errors import UsageError
 from etude.core.files import sha256_of
@@ -111,6 +111,8 @@ class FitLaws(Recipe, kind="fit-laws", does="etude.scaling.work:fit_laws"):
         budgets: FLOPs for which advice is given, beside those of the points.
         seed: of the samples.
     """
+
+    version: ClassVar[int] = 2  # 2: no interval where more than a twentieth of the draws gave no number
 
     of: PointsRecipe
     delta: float = 1e-3

@@ -17,6 +17,7 @@ from etude.models.architectures.base import Architecture
 from etude.models.architectures.decoder import Decoder
 from etude.report.blocks import Report
 from etude.scaling.accounting import steps_for
+from etude.scaling.advice import preferred
 from etude.scaling.ladder import Ladder, Rung
 from etude.scaling.recipes import Calibrate, Convention, Counted, FitLaws, Swept
 from etude.studies.base import Study
@@ -312,7 +313,7 @@ class Isoflop(Study):
 def predicted_size(fitted: Mapping[str, Any], budget: float) -> float:
     """Return the best size for a budget by approach 2; by approach 3 where there is none, and else by approach 1."""
     told = next(row for row in fitted["advice"] if row["flops"] == budget)
-    return float((told["approach_2"] or told["approach_3"] or told["approach_1"])["params"]["estimate"])
+    return float(told[preferred(told)]["params"]["estimate"])
 
 
 def _scheduled(train: Train, **changes: Any) -> Train:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,11 @@ from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.evals.statistics import Estimate
 from etude.report.blocks import Cell, Finding, Findings, Report, Section, Table, Value, lasted, text
+from etude.scaling.advice import preferred
 from etude.studies.sections.cards import cards
 from etude.studies.sections.isoflop_numbers import Planned, Tested, counted, oversized_gap, planned, tested
-from etude.studies.sections.scaling_findings import findings
-from etude.studies.sections.scaling_page import method, notices, of_fits, value
+from etude.studies.sections.scaling_findings import findings, value
+from etude.studies.sections.scaling_page import SHORT, method, notices, of_fits
 
 if TYPE_CHECKING:
     from etude.studies.isoflop import Isoflop
@@ -32,7 +34,7 @@ def page(study: Isoflop, done: Mapping[Recipe, Run]) -> Report:
             runs=cards([done[study.data], *(done[each] for each in study.calibrations.values())]),
         )
     fit, tests = done[study.fit], tested(study, done)
-    said = [*findings(fit), *_predictions(study, done, tests), *_repeated(sweep)]
+    said = [*findings(fit), *_entropy(study, done), *_predictions(study, done, tests), *_repeated(sweep)]
     return Report(
         title="Compute-optimal scaling",
         question=QUESTION,
@@ -82,6 +84,27 @@ def _repeated(sweep: list[Planned]) -> Iterator[Finding]:
         yield Finding(text(words), "clear")
 
 
+def _entropy(study: Isoflop, done: Mapping[Recipe, Run]) -> Iterator[Finding]:
+    """Compare the law's E with the entropy of a text that is drawn from a known distribution."""
+    tokens, told = done[study.data], done[study.fit].result["approach_3"]
+    each = tokens.result["about"].get("bits_per_byte")
+    if not told or each is None:
+        return
+    true = float(each) * math.log(2) / float(tokens.result["tokens_per_byte"])
+    low, high = told["E"]["interval"] or (0.0, math.inf)
+    off = told["E"]["estimate"] - true
+    words = text(
+        "The text is drawn from a known distribution, of ",
+        Value(true, run=tokens.id),
+        f" nats a token. E is {abs(off):.3f} {'above' if off > 0 else 'below'} that, ",
+        "and its interval holds it."
+        if low <= true <= high
+        else "and its interval does not hold it: the law is a description of these sizes, not of the limit. (Some of it"
+        f" is in the windows: the first of their {study.model.context} tokens are predicted from little.)",
+    )
+    yield Finding(words, "clear" if not low <= true <= high else "uncertain")
+
+
 def _predictions(study: Isoflop, done: Mapping[Recipe, Run], tests: Mapping[str, Tested]) -> Iterator[Finding]:
     """How the prediction for a greater budget came out, and what an oversized model costs."""
     best, fit = tests.get("predicted"), done[study.fit]
@@ -120,12 +143,12 @@ def _size(gap: Estimate, runs: tuple[str, ...]) -> Value:
 def _plan(study: Isoflop, sweep: list[Planned], done: Mapping[Recipe, Run]) -> Section:
     """Sizes, tokens and time, as planned and as taken."""
     trained = study.until != "planned"
-    head = ("FLOPs", "parameters", "layers", "width", "tokens", "tokens a parameter", "epochs", "planned")
+    head = ("FLOPs", "parameters", "layers × width", "tokens", "tokens a parameter", "epochs", "planned")
     rows: list[tuple[Cell, ...]] = []
     for n, each in enumerate(sweep):
         first = "" if n and sweep[n - 1].budget == each.budget else f"{each.budget:.3g}"
         spec = each.train.model
-        row: tuple[Cell, ...] = (first, each.size, spec.layers, spec.width, each.train.tokens)
+        row: tuple[Cell, ...] = (first, each.size, f"{spec.layers} × {spec.width}", each.train.tokens)
         row = (*row, f"{each.train.tokens / each.size:.1f}", f"{each.epochs:.2f}", lasted(each.seconds))
         if trained:
             run = done[each.train]
@@ -155,11 +178,17 @@ def _tested(study: Isoflop, done: Mapping[Recipe, Run], tests: Mapping[str, Test
         rows.append((name, each.size, each.tokens, shown, loss, error))
     head = ("model", "parameters", "tokens", "expected loss", "measured loss", "error (%)")
     caption = (
-        f"Trained at {study.target:.3g} FLOPs, which the fits have not seen. The interval of what is expected holds the"
+        f"Trained at {study.target:.3g} FLOPs, which the fits have not seen: the size is advised by"
+        f" {_advising(study, done)}, the loss expected by approach 3. The interval of what is expected holds the"
         " law's own and the scatter of single trainings about it; that of what was measured is over windows of the"
         " validation split."
     )
     yield Section("The prediction, trained", (Table(head, tuple(rows), caption=caption),))
+
+
+def _advising(study: Isoflop, done: Mapping[Recipe, Run]) -> str:
+    """Return the approach that the size at the held-out budget comes from."""
+    return SHORT[preferred(next(row for row in done[study.fit].result["advice"] if row["flops"] == study.target))]
 
 
 def _sensitivity(study: Isoflop, done: Mapping[Recipe, Run]) -> Iterator[Section]:
@@ -184,7 +213,7 @@ def _row(run: Run) -> tuple[Cell, ...]:
     cells: list[Cell] = []
     for name in ("approach_2", "approach_3"):
         told = run.result[name]
-        cells += [None, None] if told is None else [value(told["a"], run), value(told["b"], run)]
+        cells += [None, None] if told is None else [value(told["a"], run, 2), value(told["b"], run, 2)]
     return tuple(cells)
 
 

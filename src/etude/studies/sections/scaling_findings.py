@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from etude.core.run import Run
@@ -10,14 +11,21 @@ from etude.report.blocks import Finding, Value, text
 NAMES = {"approach_1": "approach 1", "approach_2": "approach 2", "approach_3": "approach 3"}
 
 
+NOTHING = 1e-6
+"""Lower ends that are so small a share of their number are shown as 0, which a law's E may come to in a sample."""
+
+
+def value(told: Mapping[str, Any], run: Run, digits: int = 3, unit: str = "") -> Value:
+    """Return a number of a fit's result with its interval."""
+    low, high = told["interval"] or (None, None)
+    if low is not None and 0 < low < NOTHING * told["estimate"]:
+        low = 0.0
+    return Value(told["estimate"], low, high, run=run.id, digits=digits, unit=unit)
+
+
 def findings(run: Run) -> list[Finding]:
     """Return what the fits say, each with how firmly it stands."""
     return [*(_exponent(run, name) for name in NAMES if run.result[name]), *_agreement(run), *_floor(run)]
-
-
-def _shown(told: dict[str, Any], run: Run, digits: int = 2, unit: str = "") -> Value:
-    low, high = told["interval"] or (None, None)
-    return Value(told["estimate"], low, high, run=run.id, digits=digits, unit=unit)
 
 
 def _exponent(run: Run, name: str) -> Finding:
@@ -34,9 +42,9 @@ def _exponent(run: Run, name: str) -> Finding:
     return Finding(
         text(
             f"By {NAMES[name]} the best number of parameters grows as Cᵃ with a = ",
-            _shown(told["a"], run),
+            value(told["a"], run, 2),
             ", and that of tokens as Cᵇ with b = ",
-            _shown(told["b"], run),
+            value(told["b"], run, 2),
             f": {words}.",
         ),
         strength,
@@ -69,7 +77,7 @@ def _floor(run: Run) -> list[Finding]:
         return []
     words = text(
         "The parametric law puts the loss of an unbounded model on unbounded text at ",
-        _shown(told["E"], run, 3, "nats a token"),
+        value(told["E"], run, 3, "nats a token"),
         ".",
     )
     return [Finding(words, "uncertain")]

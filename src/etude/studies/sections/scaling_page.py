@@ -17,7 +17,7 @@ from etude.scaling.gathered import points_of
 from etude.scaling.law import CHINCHILLA, Law, Spending
 from etude.scaling.points import Points
 from etude.studies.sections.cards import cards
-from etude.studies.sections.scaling_findings import findings
+from etude.studies.sections.scaling_findings import findings, value
 
 if TYPE_CHECKING:
     from etude.studies.fit_scaling import FitScaling
@@ -43,7 +43,6 @@ PUBLISHED: dict[str, Callable[[float], float]] = {
 }
 
 PARAMS = Axis("params", "parameters", log=True)
-FLOPS = Axis("flops", "FLOPs of training", log=True)
 LOSS = Axis("loss", "loss (nats per token)")
 
 
@@ -71,12 +70,6 @@ def of_fits(run: Run) -> list[Section]:
         *_held_out(run),
         *_bins(run),
     ]
-
-
-def value(told: Mapping[str, Any], run: Run, digits: int = 3, unit: str = "") -> Value:
-    """Return a number of a fit's result with its interval."""
-    low, high = told["interval"] or (None, None)
-    return Value(told["estimate"], low, high, run=run.id, digits=digits, unit=unit)
 
 
 def sized(number: float, run: Run, told: Mapping[str, Any] | None = None) -> Value:
@@ -178,10 +171,9 @@ def _frontier(run: Run, points: Points) -> Section:
     bottoms = [(valley["flops"], valley["optimum"]) for valley in result["valleys"] if valley["optimum"]]
     rows = [{"flops": C, "params": best["params"], "by": "bottoms of parabolas"} for C, best in bottoms]
     ends = [row for row in drawn if row["flops"] in (at[0], at[-1])]  # so that the plot reaches as far as the lines
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     chart = scatter(
         [*rows, *ends],
-        Axis("flops", "FLOPs of training", log=True, ticks=tuple(10.0**n for n in decades)),
+        _flops_axis(low, high),
         PARAMS,
         colour="by",
         colour_title="",
@@ -191,6 +183,14 @@ def _frontier(run: Run, points: Points) -> Section:
         " another tokenizer and far larger models; Kaplan et al. count parameters without embeddings.",
     )
     return Section("The best size for a budget", (chart,))
+
+
+def _flops_axis(low: float, high: float) -> Axis:
+    """Return an axis of FLOPs with a mark at each power of ten, or, over less than two, at one, two and five."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if math.log10(high / low) < 2 else (1,)
+    marks = (step * 10.0**n for n in powers for step in steps)
+    return Axis("flops", "FLOPs of training", log=True, ticks=tuple(m for m in marks if low / 2 <= m <= high * 2))
 
 
 def _best(result: Mapping[str, Any], name: str, flops: float) -> float:
@@ -256,7 +256,7 @@ def _law(run: Run, points: Points) -> Iterator[Section]:
         return
     head = ("", "estimate")
     names = {"E": "E, loss of the true distribution (nats a token)", "A": "A", "B": "B", "alpha": "α", "beta": "β"}
-    rows = tuple((words, value(told[name], run)) for name, words in names.items())
+    rows = tuple((words, value(told[name], run, _digits(told[name]["estimate"]))) for name, words in names.items())
     left = run.tensors("law.safetensors")["residuals"]
     drawn = [
         {"flops": C, "left": 100 * r, "kind": "outlier" if n in law["outliers"] else "point"}
@@ -264,7 +264,7 @@ def _law(run: Run, points: Points) -> Iterator[Section]:
     ]
     chart = scatter(
         drawn,
-        FLOPS,
+        _flops_axis(float(points.flops.min()), float(points.flops.max())),
         Axis("left", "measured over fitted loss (% above)"),
         colour="kind" if law["outliers"] else "",
         rules=[Rule("the law", 0.0)],
@@ -280,6 +280,11 @@ def _law(run: Run, points: Points) -> Iterator[Section]:
         f" {law['reached']:.0%} end there. A and B move far with α and β and are not to be read by themselves."
     )
     yield Section("The parametric law", (Table(head, rows, caption=caption), chart, *_outliers(run)))
+
+
+def _digits(number: float) -> int:
+    """Return figures after the point for four in all, three of them at most."""
+    return max(0, min(3, 3 - math.floor(math.log10(number)))) if number > 0 else 3
 
 
 def _outliers(run: Run) -> Iterator[Block]:
