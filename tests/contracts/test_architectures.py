@@ -21,6 +21,7 @@ from etude.models.architectures.base import Architecture
 from etude.models.architectures.decoder import Decoder
 from etude.models.architectures.encoder import Encoder
 from etude.models.architectures.encoder_decoder import EncoderDecoder
+from etude.models.architectures.retro import Retro
 from etude.models.saved import load_model, save_model
 from etude.models.transformer import Transformer
 from etude.nn.attention.banded import Banded
@@ -30,11 +31,13 @@ from etude.text.batches import IGNORE
 from etude.train.losses import summed
 
 FAMILY = Family("models/architectures")
-V, B = 23, 3
+V, B, K = 23, 3, 2
 SMALL: dict[str, Any] = {"layers": 2, "width": 16, "heads": 4, "feedforward": 24, "context": 8}
 MODERN: dict[str, Any] = {"positions": "rotary", "norm": "rms", "biases": False, "gated": True, "activation": "silu"}
 OLD: dict[str, Any] = {"positions": "sinusoidal", "norm_at": "post", "activation": "relu", "scaled_embeddings": True}
 BERT: dict[str, Any] = {"norm_at": "post", "segments": 2, "norm_embeddings": True, "head": "bert", "pooling": "first"}
+
+READING: dict[str, Any] = {"chunk": 4, "cross_from": 0, "cross_every": 1}
 
 CASES: dict[str, Architecture] = {
     "decoder": Decoder(**SMALL),
@@ -56,6 +59,10 @@ CASES: dict[str, Architecture] = {
     "encoder-decoder, deep encoder": EncoderDecoder(**SMALL, **MODERN, encoder_layers=3, kv_heads=2),
     "encoder-decoder, sliding": EncoderDecoder(**SMALL, encoder_layers=1, attention=Sliding(window=3)),
     "encoder-decoder, attention-only": EncoderDecoder(**{**SMALL, "feedforward": 0, "layers": 1}, mup_base=8),
+    "retro": Retro(**SMALL, **READING),
+    "retro, modern": Retro(**SMALL, **MODERN, **READING, kv_heads=2, tied=True, encoder_width=16, encoder_layers=1),
+    "retro, learned positions": Retro(**SMALL, **(READING | {"cross_from": 1}), positions="learned", conditioned=False),
+    "retro, attention-only": Retro(**{**SMALL, "feedforward": 0}, **READING, encoder_width=4, dropout=0.1),
 }
 
 
@@ -73,6 +80,10 @@ def text(spec: Architecture, length: int = 8, seed: int = 1) -> tuple[Tensor, di
         given["source"] = torch.randint(V, (B, length), generator=generator)
     elif isinstance(spec, Encoder) and spec.segments:
         given["segments"] = (torch.arange(length) > length // 2).long().expand(B, length)
+    elif isinstance(spec, Retro):
+        given["neighbours"] = torch.randint(V, (B, length // spec.chunk, K, spec.length), generator=generator)
+        if not given["neighbours"].numel():
+            given = {}
     return tokens, given
 
 
@@ -122,7 +133,8 @@ def test_flops_are_those_of_the_matrix_products(spec: Architecture, length: int)
     a_text = 0  # what reads one vector a text is none of a position's
     if isinstance(spec, Encoder) and spec.classes:
         a_text = 2 * spec.width * (spec.classes + (spec.width if spec.head == "bert" else 0))
-    assert counter.get_total_flops() == B * (spec.flops_per_token(V, length) * length + a_text)
+    read = spec.retrieval_flops(K) if isinstance(spec, Retro) and given else 0
+    assert counter.get_total_flops() == B * ((spec.flops_per_token(V, length) + read) * length + a_text)
 
 
 def test_the_seed_alone_decides_the_starting_weights(spec: Architecture) -> None:
@@ -152,11 +164,15 @@ def test_sites_are_known_before_anything_runs_and_watching_changes_nothing(spec:
     known = model.sites()
     with model.tapped({site: note(site) for site in known}):
         torch.testing.assert_close(model(tokens, **given), plain, rtol=1e-5, atol=1e-4)
-    sizes = {"B": B, "T": 8, "S": 8}
+    sizes = {"B": B, "T": 8, "S": 8, "U": 2, "J": K}
     unread = {site for site in known if site.startswith(("pool.", "follows."))} - seen.keys()
     assert not unread or getattr(spec, "next_sentence", False), "the head that no score of a token needs"
     for site in known.keys() - unread:
-        assert seen[site].shape == tuple(sizes[a.name] if a.size is None else a.size for a in known[site]), site
+        mine = sizes
+        if isinstance(spec, Retro) and site.startswith(("encoder.L", "encoder.final")):
+            shared = site.endswith((".cross.k", ".cross.k_rot", ".cross.v"))  # made once for a chunk's neighbours
+            mine = sizes | {"B": B * 2 * (1 if shared else K), "S": 4 if ".cross." in site else 8}
+        assert seen[site].shape == tuple(mine[a.name] if a.size is None else a.size for a in known[site]), site
         assert Site.of(site.path) == site
     assert all(model.get_parameter(site.path) is not None for site in known if site.is_weight)
 
@@ -207,6 +223,10 @@ def test_looking_reads_what_the_text_alone_gives(spec: Architecture) -> None:
 @pytest.mark.parametrize("name", FAMILY.names())
 def test_at_its_base_width_mup_is_the_standard(name: str) -> None:
     spec = next(case for case in CASES.values() if case.name == name)
+    if isinstance(spec, Retro):
+        with pytest.raises(UsageError, match="set mup_base to 0"):
+            replace(spec, mup_base=spec.width)
+        return
     standard, same = spec.build(V, seed=2), replace(spec, mup_base=spec.width).build(V, seed=2)
     tokens, given = text(spec)
     assert all(torch.equal(a, b) for a, b in zip(standard.parameters(), same.parameters(), strict=True))

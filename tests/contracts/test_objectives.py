@@ -88,6 +88,7 @@ SENTENCES: dict[str, Any] = {"next_sentence": True, "segments": 2}
 CASES: dict[str, Case] = {
     "next-token": Case(Decoder(**SHAPE)),
     "next-token, apart": Case(Decoder(**SHAPE), {"apart": True, "restart": True}),
+    "retrieval": Case(Decoder(**SHAPE)),
     "masked": Case(Encoder(**SHAPE), tokenizer=MASKING),
     "masked, documents": Case(Encoder(**SHAPE, head="bert", tied=True), {"samples": "documents"}, tokenizer=MASKING),
     "masked, sentences": Case(Encoder(**SHAPE, **SENTENCES), {"next_sentence": True}, tokenizer=MASKING),

@@ -281,7 +281,7 @@ def test_progress_is_told() -> None:
 
 D = Decoder(**SHAPE)
 WRONG: list[tuple[Architecture, Any, Sampling, str]] = [
-    (Encoder(**SHAPE), ["a"], SAMPLINGS[0], "an encoder writes no text: give a decoder or an encoder-decoder"),
+    (Encoder(**SHAPE), ["a"], SAMPLINGS[0], "an encoder writes no text: give a decoder, a retro or an encoder-decoder"),
     (D, "abc", SAMPLINGS[0], r"prompts are several: give a list, as in \[prompt\]"),
     (D, [[0, 13]], SAMPLINGS[0], "prompt 0: no token has the id 13; there are 13"),
     (D, ["a", "a" * 25], Sampling(), "prompt 1 has 25 tokens and the model reads 24: shorten it"),

@@ -286,3 +286,22 @@ def test_an_extension_leaves_to_the_machine_what_was_left_to_it(
     assert more.fingerprint()
     with pytest.raises(UsageError, match="precision = fp32 differs from bf16"):
         replace(short, start=begun, extend=True, steps=9, precision="fp32")
+
+
+def test_frozen_weights_stay_as_they_came_and_the_others_learn(masked: Train, labelled: Train, trained: Trained):
+    """Under both kinds of optimiser, weight decay among them, and whatever the seed."""
+    source = weights(trained(masked))
+    for optimiser in (labelled.optimiser, Muon()):
+        run = trained(replace(labelled, start=masked, freeze=True, seed=3, optimiser=optimiser))
+        found, moving = weights(run), weights(trained(replace(labelled, start=masked, seed=3, optimiser=optimiser)))
+        shared = [name for name in source if name in found and not name.startswith("unembed.")]
+        assert shared and all(np.array_equal(found[name], source[name]) for name in shared)
+        assert not all(np.array_equal(moving[name], source[name]) for name in shared)
+        head = [name for name in found if name.startswith("unembed.")]
+        fresh = weights(trained(replace(labelled, start=masked, freeze=True, seed=3, steps=0, optimiser=optimiser)))
+        assert head and all(not np.array_equal(found[name], fresh[name]) for name in head)
+
+
+def test_freezing_needs_weights_to_begin_with(labelled: Train):
+    with pytest.raises(UsageError, match="freeze keeps the weights that --start brings, and there is none"):
+        replace(labelled, freeze=True)

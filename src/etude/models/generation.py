@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from etude.core.errors import UsageError
+from etude.models.architectures.base import Architecture
+from etude.models.architectures.retro import Retro
 from etude.models.beams import beam_search
 from etude.models.choosing import choose, log_probability
 from etude.models.prepared import prepared
-from etude.models.reading import Reader, Scored
+from etude.models.reading import Reader, Retrieve, Scored
 from etude.models.sampling import Sampling
 from etude.models.transformer import Transformer
 from etude.models.writing import Generated, Request, Writing
@@ -21,6 +23,10 @@ from etude.text.tokenizers.live import Tokenizer
 
 Prompts = Sequence[str] | Sequence[Sequence[int]]
 Progress = Callable[[float, float, str], None]
+
+
+WRITERS = ("decoder", "retro", "encoder-decoder")
+"""The architectures that write."""
 
 
 def generate(
@@ -33,6 +39,7 @@ def generate(
     batch: int = 16,
     precision: str = "fp32",
     ready: Scored | None = None,
+    retrieve: Retrieve | None = None,
     progress: Progress | None = None,
 ) -> list[Generated]:
     """Continue each prompt, or, where the model is an encoder-decoder, write what follows from each source.
@@ -53,6 +60,8 @@ def generate(
             memory and now and then chooses another token.
         ready: what `prepared` made of the model, for many calls while its weights stay as they are; it has a precision
             of its own. None prepares the model for this call.
+        retrieve: finds the neighbours of each chunk as soon as it is written, for a model that reads them
+            (`etude.retrieval.searching`). None writes without.
         progress: told how many tokens are written, out of how many at most.
 
     Raises:
@@ -63,9 +72,9 @@ def generate(
     done: dict[int, Generated] = {}
     total = sum(request.most for request in requests)
     with _writing(model, precision, min(batch, len(requests)) * sampling.beams, ready) as scored:
-        for part in _batches(requests, model.spec.context, batch, sampling):
+        for part in _batches(requests, model.spec, batch, sampling):
             before = sum(request.most for request in requests if request.number in done)
-            reader = _reader(model, scored, tokenizer, part)
+            reader = _reader(model, scored, tokenizer, part, retrieve)
             if sampling.beams > 1:
                 best = beam_search(reader, part, tokenizer, sampling)
                 done |= {r.number: texts[0] for r, texts in zip(part, best, strict=True)}
@@ -89,6 +98,7 @@ def stream(
     number: int = 0,
     precision: str = "fp32",
     ready: Scored | None = None,
+    retrieve: Retrieve | None = None,
 ) -> Generator[str, None, Generated]:
     """Yield pieces of one text as they are written, and return the text whole.
 
@@ -103,12 +113,13 @@ def stream(
         number: of the prompt.
         precision: as in `generate`.
         ready: as in `generate`.
+        retrieve: as in `generate`.
     """
     sampling = sampling or Sampling()
     if sampling.beams > 1:
         raise UsageError("beam search knows no text before its end: set beams to 1, or use generate")
     requests = _requests(model, tokenizer, [prompt], sampling, number)  # pyright: ignore[reportArgumentType]
-    return _stream(model, tokenizer, requests, sampling, precision, ready)
+    return _stream(model, tokenizer, requests, sampling, precision, ready, retrieve)
 
 
 def _stream(
@@ -118,12 +129,13 @@ def _stream(
     sampling: Sampling,
     precision: str,
     ready: Scored | None,
+    retrieve: Retrieve | None,
 ) -> Generator[str, None, Generated]:
     (request,) = requests
     text = Writing(request, tokenizer, sampling)
     characters, shown = codecs.getincrementaldecoder("utf-8")("replace"), 0
     with _writing(model, precision, 1, ready) as scored:
-        for _ in _steps(_reader(model, scored, tokenizer, requests), requests, [text], sampling):
+        for _ in _steps(_reader(model, scored, tokenizer, requests, retrieve), requests, [text], sampling):
             certain = text.certain()
             piece = characters.decode(certain[shown:], final=text.stopped is not None)
             shown = len(certain)
@@ -174,8 +186,8 @@ def _requests(
 ) -> list[Request]:
     """Return what is to be written, checked before any work."""
     name, context = model.spec.name, model.spec.context
-    if name not in ("decoder", "encoder-decoder"):
-        raise UsageError(f"an {name} writes no text: give a decoder or an encoder-decoder")
+    if name not in WRITERS:
+        raise UsageError(f"an {name} writes no text: give a {', a '.join(WRITERS[:-1])} or an {WRITERS[-1]}")
     if model.vocabulary < tokenizer.vocabulary:  # a larger one is padded
         raise UsageError(
             f"the tokenizer has {tokenizer.vocabulary} tokens and the model {model.vocabulary}: give the model's own"
@@ -218,15 +230,19 @@ def _too_long(number: int, tokens: Sequence[int], before: Sequence[int], samplin
     )
 
 
-def _batches(requests: Sequence[Request], context: int, batch: int, sampling: Sampling) -> Iterator[list[Request]]:
+def _batches(
+    requests: Sequence[Request], spec: Architecture, batch: int, sampling: Sampling
+) -> Iterator[list[Request]]:
     """Yield what is written side by side: prompts of about the same length, so that little is padded, and such that the
-    padding leaves each the room that it needs. Texts that slide are of one length, so that they do so by themselves."""
+    padding leaves each the room that it needs. Texts that slide are of one length, so that they do so by themselves;
+    so are those that are read in chunks."""
     if batch < 1:
         raise UsageError(f"batch = {batch} is too small: it is 1 or more")
     part: list[Request] = []
+    context, alike = spec.context, sampling.slide or spec.name == "retro"
     for request in sorted(requests, key=lambda r: len(r.before)):
         longest, most = len(request.before), max(r.most for r in (*part, request))
-        fits = longest + most - 1 <= context if not sampling.slide else longest == len((part or [request])[0].before)
+        fits = longest == len((part or [request])[0].before) if alike else longest + most - 1 <= context
         if part and (len(part) == batch or not fits):
             yield part
             part = []
@@ -235,10 +251,20 @@ def _batches(requests: Sequence[Request], context: int, batch: int, sampling: Sa
         yield part
 
 
-def _reader(model: Transformer, scored: Scored, tokenizer: Tokenizer, requests: Sequence[Request]) -> Reader:
-    device = next(model.parameters()).device
+def _reader(
+    model: Transformer,
+    scored: Scored,
+    tokenizer: Tokenizer,
+    requests: Sequence[Request],
+    retrieve: Retrieve | None,
+) -> Reader:
+    device, spec = next(model.parameters()).device, model.spec
+    if retrieve is not None and not isinstance(spec, Retro):
+        raise UsageError(f"a {spec.name} reads no neighbours: leave retrieve out, or give a retro")
     sources = [request.source for request in requests if request.source is not None]
-    return Reader(scored, model.spec.context, tokenizer.vocabulary, device, sources or None)
+    chunk = spec.chunk if isinstance(spec, Retro) else 0
+    vocabulary = tokenizer.vocabulary
+    return Reader(scored, spec.context, vocabulary, device, sources or None, model.cache, retrieve, chunk)
 
 
 @contextmanager

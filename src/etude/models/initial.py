@@ -46,6 +46,8 @@ def spread(spec: Architecture, name: str, shape: torch.Size) -> float:
     Under µP (Yang et al. 2022, table 8) embeddings and unembedding start as at `mup_base`, and what has the width on
     both sides with a spread that falls with the root of the width, as Glorot's does by itself.
     """
+    if name == "W_R":  # what it makes of token vectors is as large as they are
+        return shape[0] ** -0.5
     outer = name in ("W_E", "W_pos", "W_seg", "W_U")
     if spec.norm_at == "pre" and spec.norm != "none":
         writes = spec.layers * (1 if spec.attention_only else 2)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from etude.models.cache import Cache
+
+Retrieve = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From chunks [B U M] of tokens to their neighbours [B U J R] and which of their tokens are there."""
 
 Scored = Callable[..., Tensor]
 """A model, or what stands for it: from tokens, and by keyword what else it is given, to scores."""
@@ -25,6 +29,10 @@ class Reader:
         vocabulary: tokens that there are; a model may have more, in an embedding that was padded.
         device: where it is.
         sources: what an encoder-decoder reads.
+        cache: makes what keeps the positions of the texts; None is a decoder's.
+        retrieve: finds the neighbours of the chunks that the texts complete, for a model that reads them. Its texts are
+            of one length.
+        chunk: tokens in a chunk, where neighbours are retrieved.
     """
 
     def __init__(
@@ -34,9 +42,14 @@ class Reader:
         vocabulary: int,
         device: torch.device,
         sources: Sequence[Sequence[int]] | None = None,
+        cache: Callable[[], Cache] | None = None,
+        retrieve: Retrieve | None = None,
+        chunk: int = 0,
     ) -> None:
         self.model, self.context, self.vocabulary, self.device = model, context, vocabulary, device
-        self._cache = Cache(context)
+        self._make_cache = cache or partial(Cache, context)
+        self._retrieve, self._chunk = retrieve, chunk
+        self._cache = self._make_cache()
         self._tokens = self._present = torch.empty(0)
         self._padded = False
         self._source = self._source_present = None
@@ -63,7 +76,7 @@ class Reader:
         """
         if self.length == self.context:
             kept = self.context - max(1, self.context // 2)
-            self._cache = Cache(self.context)
+            self._cache = self._make_cache()
             tokens = torch.cat((self._tokens[:, self.context - kept : self.context], tokens[:, None]), dim=1)
             present = self._present[:, self.context - kept : self.context]
             return self._read(tokens, torch.cat((present, present.new_ones(len(present), 1)), dim=1))
@@ -104,7 +117,17 @@ class Reader:
     def _scores(self, tokens: Tensor, **given: Tensor) -> Tensor:
         if self._source_present is not None:
             given["source_present"] = self._source_present
+        if self._retrieve is not None:
+            given |= self._neighbours(self._retrieve, tokens.shape[1])
         return self.model(tokens, past=self._cache, last=1, **given)[:, 0, : self.vocabulary].float()
+
+    def _neighbours(self, retrieve: Retrieve, new: int) -> dict[str, Tensor]:
+        """Return the neighbours of the chunks that so many new positions complete."""
+        first, last = (n // self._chunk * self._chunk for n in (self.length, self.length + new))
+        if first == last:
+            return {}
+        neighbours, present = retrieve(self._tokens[:, first:last].unflatten(1, (-1, self._chunk)))
+        return {"neighbours": neighbours.to(self.device), "neighbours_present": present.to(self.device)}
 
     def _side_by_side(self, texts: Sequence[Sequence[int]], left: bool) -> tuple[Tensor, Tensor]:
         longest = max(map(len, texts))

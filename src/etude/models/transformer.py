@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from etude.core.errors import UsageError
 from etude.models.architectures.base import Architecture
+from etude.models.cache import Cache
 from etude.nn.block import Block
 from etude.nn.embedding import Embedding
 from etude.nn.feedforward import FeedForward
@@ -64,6 +65,15 @@ class Transformer(Tappable, Generic[Shape]):
         """
         x = self.hidden(tokens, **given)
         return self.logits(linear(x[:, -last:] if last else x, *self.unembedding()))
+
+    def cache(self) -> Cache:
+        """Return what keeps the positions that one generation has read."""
+        return Cache(self.spec.context)
+
+    def grown(self, name: str) -> bool:
+        """Return whether a weight is of a part that a model with the same trunk may lack, so that it begins anew where
+        training starts from that model's weights."""
+        return False
 
     def check_tokens(self, tokens: Tensor, past: int = 0) -> None:
         """Raise UsageError where tokens are not [B, T] whole numbers, or the text is too long.
@@ -119,10 +129,20 @@ def blocks(spec: Architecture, count: int, *, causal: bool = True, cross: bool =
         causal: whether no position sees a later one.
         cross: whether each has cross-attention.
     """
-    return nn.ModuleList(_block(spec, number, causal, cross) for number in range(count))
+    shapes = [spec.attention_shape(number, cross=True) if cross else None for number in range(count)]
+    reads = [spec.attention.build(shape) if shape else None for shape in shapes]
+    return nn.ModuleList(block(spec, number, reads[number], causal=causal) for number in range(count))
 
 
-def _block(spec: Architecture, number: int, causal: bool, cross: bool) -> Block:
+def block(spec: Architecture, number: int, cross: nn.Module | None = None, *, causal: bool = True) -> Block:
+    """Return one layer of a stack.
+
+    Args:
+        spec: the architecture.
+        number: of the layer, from 0.
+        cross: its cross-attention, where it has one.
+        causal: whether no position sees a later one.
+    """
     feed_forward = None
     if not spec.attention_only:
         feed_forward = FeedForward(spec.width, spec.feedforward, spec.activation, spec.biases, spec.gated)
@@ -133,7 +153,7 @@ def _block(spec: Architecture, number: int, causal: bool, cross: bool) -> Block:
         norm_of(spec),
         spec.norm_at == "post",
         spec.dropout,
-        spec.attention.build(spec.attention_shape(number, cross=True)) if cross else None,
+        cross,
         spec.parallel,
     )
 

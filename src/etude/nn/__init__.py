@@ -15,6 +15,10 @@ AXES = {
     "F": "feed-forward width",
     "V": "vocabulary",
     "C": "class",
+    "U": "chunk",
+    "J": "neighbour of a chunk",
+    "R": "position in a neighbour and its continuation",
+    "E": "width of another model that is read",
     "L": "layer",
     "N": "sample",
 }

@@ -84,12 +84,19 @@ class Block(nn.Module):
         self._add = add_post_norm if post_norm else add_pre_norm
 
     def forward(self, x: Float[Tensor, "B T D"], view: View = PLAIN) -> Float[Tensor, "B T D"]:
-        x = self.resid.pre(x)
         if self.parallel and self.mlp is not None:
+            x = self.resid.pre(x)
             attended = self.dropout(self.attn(self.attn_norm(x), view))
             return self.resid.post(x + attended + self.dropout(self.mlp(self.mlp_norm(x))))
-        x = self._add(x, lambda y: self.attn(y, view), self.attn_norm, self.dropout)
-        if self.cross is not None:
+        return self.from_cross(self.to_cross(x, view), view)
+
+    def to_cross(self, x: Float[Tensor, "B T D"], view: View = PLAIN) -> Float[Tensor, "B T D"]:
+        """Return the stream after attention: the first half of a block that is not parallel."""
+        return self._add(self.resid.pre(x), lambda y: self.attn(y, view), self.attn_norm, self.dropout)
+
+    def from_cross(self, x: Float[Tensor, "B T D"], view: View = PLAIN) -> Float[Tensor, "B T D"]:
+        """Return what the block makes of the stream after attention: cross-attention and feed-forward."""
+        if self.cross is not None and view.crossing:
             cross = self.cross
             x = self._add(self.resid.cross(x), lambda y: cross(y, view), self.cross_norm, self.dropout)
         if self.mlp is not None:

@@ -21,8 +21,8 @@ from etude.nn.view import PLAIN, View
 
 
 def split_heads(
-    x: Float[Tensor, "B T D"], W: Float[Tensor, "D H K"], b: Float[Tensor, "H K"] | None
-) -> Float[Tensor, "B T H K"]:
+    x: Float[Tensor, "*N D"], W: Float[Tensor, "D H K"], b: Float[Tensor, "H K"] | None
+) -> Float[Tensor, "*N H K"]:
     """Return each head's own view of the stream (queries, keys or values), by one matrix product for all heads."""
     every_head = linear(x, W.flatten(1), None if b is None else b.flatten())
     return every_head.unflatten(-1, W.shape[1:])
@@ -84,7 +84,8 @@ class MultiHead(nn.Module):
         """
         super().__init__()
         D, H, G, K = shape.width, shape.heads, shape.groups, shape.head_width
-        self.W_Q, self.W_K, self.W_V, self.W_O = weight(D, H, K), weight(D, G, K), weight(D, G, K), weight(H, K, D)
+        E = shape.read_width
+        self.W_Q, self.W_K, self.W_V, self.W_O = weight(D, H, K), weight(E, G, K), weight(E, G, K), weight(H, K, D)
         self.b_Q, self.b_K, self.b_V = (bias(shape.biases, heads, K) for heads in (H, G, G))
         self.b_O = bias(shape.biases, D)
         self.heads, self.cross, self.dropout, self.scale = H, shape.cross, shape.dropout, shape.scale
@@ -93,14 +94,19 @@ class MultiHead(nn.Module):
         self.rule = rule or Rule(causal=shape.causal)
         group = {"H": H} if G == H else {"G": G}
         (letter,) = group
-        self.axes = {**_AXES, **dict.fromkeys(("W_K", "W_V"), f"D {letter} K"), **dict.fromkeys(_KV, f"{letter} K")}
+        read = "E" if shape.source else "D"
+        self.axes = {
+            **_AXES,
+            **dict.fromkeys(("W_K", "W_V"), f"{read} {letter} K"),
+            **dict.fromkeys(_KV, f"{letter} K"),
+        }
         length = "S" if shape.cross else "T"
         self.q = Tap("B T H K", H=H, K=K)
         self.k, self.v = (Tap(f"B {length} {letter} K", **group, K=K) for _ in range(2))
         self.rotary = None
         if shape.rotary_base is not None:
             self.rotary = Rotary(shape.rotary_width, shape.context, shape.rotary_base)
-            self.q_rot, self.k_rot = Tap("B T H K", H=H, K=K), Tap(f"B T {letter} K", **group, K=K)
+            self.q_rot, self.k_rot = Tap("B T H K", H=H, K=K), Tap(f"B {length} {letter} K", **group, K=K)
         self.scores, self.pattern = Tap("B H T S", H=H), Tap("B H T S", H=H)
         self.z = Tap("B T H K", H=H, K=K)
         self.head_out = Tap("B T H D", H=H, D=D)
@@ -138,8 +144,10 @@ class MultiHead(nn.Module):
 
     def _of_source(self, x: Float[Tensor, "B T D"], view: View) -> _Queries:
         """Return queries of the text, and keys and values of the source. The latter are made once where a past is
-        kept."""
+        kept. Texts that follow each other share a source where there are fewer sources."""
         q = self.q(split_heads(x, self.W_Q, self.b_Q))
+        if self.rotary is not None:
+            q = self.q_rot(self.rotary(q, view.positions))
         kept = None if view.past is None else view.past.source(self)
         if kept is not None:
             return q, *kept
@@ -147,6 +155,11 @@ class MultiHead(nn.Module):
             raise UsageError("cross-attention has no source to read: call the model with source=")
         k = self.k(split_heads(view.source, self.W_K, self.b_K))
         v = self.v(split_heads(view.source, self.W_V, self.b_V))
+        if self.rotary is not None:
+            k = self.k_rot(self.rotary(k))
+        if len(k) != len(q):
+            each = len(q) // len(k)
+            k, v = k.repeat_interleave(each, dim=0), v.repeat_interleave(each, dim=0)
         if view.past is not None:
             view.past.keep_source(self, k, v)
         return q, k, v

@@ -48,16 +48,24 @@ class View:
         visible: true where a position may see another, beside the rule: neither padding nor another document.
             [B 1 T S], or [B 1 1 S] where it is the same for every position. S counts all positions so far; attention
             that keeps the last of them alone takes the last of these too.
-        source: [B S D] what cross-attention reads.
+        source: [N S E] what cross-attention reads: one for each text, or one for every so many that follow each other.
         source_visible: the same for the source.
         past: keys and values of earlier calls.
+        crossing: whether layers that have cross-attention use it. Off, they are those of a plain decoder.
+        neighbours: [B U J R E] what chunked cross-attention reads: of each chunk its neighbours, encoded.
+        neighbours_visible: which of their positions are text.
+        before: positions of each text that were read in earlier calls, which decide where its chunks lie.
     """
 
     positions: Int[Tensor, "B T"] | None = None
     visible: Bool[Tensor, "B 1 #T S"] | None = None
-    source: Float[Tensor, "B S D"] | None = None
-    source_visible: Bool[Tensor, "B 1 1 S"] | None = None
+    source: Float[Tensor, "N S_read E"] | None = None
+    source_visible: Bool[Tensor, "N 1 1 S_read"] | None = None
     past: Past | None = None
+    crossing: bool = True
+    neighbours: Float[Tensor, "B U J R E"] | None = None
+    neighbours_visible: Bool[Tensor, "B U J R"] | None = None
+    before: int = 0
 
 
 PLAIN = View()

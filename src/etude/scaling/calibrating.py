@@ -21,10 +21,10 @@ UNTIMED = 2
 
 def calibrate(recipe: Calibrate, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
     """Take a few steps of a training and say how long one takes, in seconds of the median one."""
-    train, data = recipe.of, TextData.open(inputs[recipe.of.data])
+    train, data = recipe.of, TextData.open(inputs[recipe.of.data], inputs)
     model = new_model(train, data, inputs)
     examples = train.objective.examples(data, "train", train.context)
-    forward = float(train.model.flops_per_token(data.vocabulary, examples.context))
+    forward = float(train.objective.flops_per_token(train.model, data.vocabulary, examples.context))
     steps = min(UNTIMED + recipe.steps, train.steps)
     taken = []
     with closing(Trainer(train, model, examples, forward)) as trainer:

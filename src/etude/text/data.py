@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,22 +14,28 @@ from etude.text.store import TokenStore
 from etude.text.tokenizers.live import KIND_FILE, TOKENIZER_FILE, Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
+    from etude.core.recipe import Recipe
     from etude.core.run import Run
 
 
 class TextData:
     """What a tokens run holds. Each file is opened when it is first asked for, and then kept open."""
 
-    def __init__(self, folder: Path, file: Callable[[str], Path]) -> None:
-        """Take the run's folder, and what gives the path of a file in it (and may check it). Use `open`."""
-        self.folder = folder
+    def __init__(self, folder: Path, file: Callable[[str], Path], beside: Mapping[Recipe, Run] | None = None) -> None:
+        """Take the run's folder, what gives the path of a file in it (and may check it), and the runs that were made of
+        it. Use `open`."""
+        self.folder, self.beside = folder, beside or {}
         self._file = file
         self._stores: dict[str, TokenStore] = {}
 
     @classmethod
-    def open(cls, source: Run | Path | str) -> TextData:
+    def open(cls, source: Run | Path | str, beside: Mapping[Recipe, Run] | None = None) -> TextData:
         """Open a tokens run, whose files are then checked against its hashes, or a folder with the same files, whose
         stores' headers and lengths alone are checked.
+
+        Args:
+            source: the run or folder.
+            beside: other runs that samples are made of, as neighbours in a library.
 
         Raises:
             UsageError: there is no such folder.
@@ -38,8 +44,8 @@ class TextData:
             folder = Path(source)
             if not folder.is_dir():
                 raise UsageError(f"no folder {str(source)!r}: give the folder of a tokens run")
-            return cls(folder, lambda name: folder / name)
-        return cls(source.path, source.file)
+            return cls(folder, lambda name: folder / name, beside)
+        return cls(source.path, source.file, beside)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

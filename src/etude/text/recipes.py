@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -54,3 +55,30 @@ class Tokens(Recipe, kind="tokens", does="etude.text.work:tokens"):
         each = (2 if vocabulary <= 1 << 16 else 4) * (1.0 if vocabulary <= 257 + len(ROLES) else 0.5)
         whole = 0 if self.openings else sum(self.corpus.size(split) for split in SPLITS)
         return Estimate(disk_bytes=round(each * whole))
+
+
+@dataclass(frozen=True)
+class NeighboursRecipe(Recipe):
+    """A recipe whose run holds, for each chunk of a text, the nearest chunks of a library: what a model that retrieves
+    is trained on. For each split that it has there are `SPLIT.neighbours.npy` and `SPLIT.distances.npy`, see
+    `etude.text.neighbours.NeighbourTable`."""
+
+    @property
+    @abstractmethod
+    def text(self) -> Tokens:
+        """The text whose chunks have neighbours."""
+
+    @property
+    @abstractmethod
+    def volumes(self) -> tuple[Tokens, ...]:
+        """The texts of the library, whose training splits hold its chunks, numbered on from one to the next."""
+
+    @property
+    @abstractmethod
+    def chunk(self) -> int:
+        """Tokens in a chunk."""
+
+    @property
+    @abstractmethod
+    def most(self) -> int:
+        """How many neighbours are stored of each chunk."""

@@ -57,6 +57,8 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
             third more time; `auto` does where they would take over half of the memory.
         start: a model whose weights to begin with. Those that this model does not share, such as another head, begin
             anew.
+        freeze: whether the weights that came with `start` stay as they are, and only the others learn: a decoder that
+            is fitted out with retrieval.
         extend: go on with the training in `start`: with its optimiser's state, at its last step, up to `steps`. It has
             to differ in nothing but steps and schedule, and to have been made with `keep_state`.
         evaluate_every: steps between evaluations on the validation split; 0 only before and after.
@@ -87,6 +89,7 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
     chunked: Choice = "auto"
     recompute: Choice = "auto"
     start: ModelRecipe | None = None
+    freeze: bool = False
     extend: bool = False
     evaluate_every: int = 250
     evaluate_tokens: int = 65536
@@ -116,6 +119,8 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
             raise UsageError(
                 f"optimiser {self.optimiser.name} needs each matrix whole: set --spread replicate, or --optimiser adamw"
             )
+        if self.freeze and self.start is None:
+            raise UsageError("freeze keeps the weights that --start brings, and there is none: name a run, or leave it")
         self.objective.check_fits(self.data, self.model)
         self._check_extension()
 
@@ -135,6 +140,9 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
             )
         if self.steps < start.steps:
             raise UsageError(f"steps = {self.steps} is less than the {start.steps} that the extended training took")
+
+    def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
+        return (self.data, *([self.start] if self.start is not None else []), *self.objective.needs)
 
     def resolve(self) -> Self:
         settled = self
@@ -179,7 +187,7 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
     def estimate(self) -> Estimate:
         vocabulary = self.data.tokenizer.expected_vocabulary()
         parameters = self.model.parameters(vocabulary)
-        forward = self.model.flops_per_token(vocabulary, self.context)
+        forward = self.objective.flops_per_token(self.model, vocabulary, self.context)
         kept = 1 + (self.steps // self.keep_every if self.keep_every else 0) + (2 if self.keep_state else 0)
         taken = self.start.steps if self.extend and isinstance(self.start, Train) else 0
         done = 3.0 * forward * (self.steps - taken) * self.batch * self.context

@@ -50,7 +50,7 @@ def begun(model: Transformer, source: Run, tokenizer: Tokenizer) -> list[str]:
         found = held.get(name)
         if found is not None and found.shape == weight.shape:
             weight.copy_(found)
-        elif name.partition(".")[0] in HEADS:
+        elif name.partition(".")[0] in HEADS or (found is None and model.grown(name)):
             kept.append(name)
         else:
             has = "none" if found is None else str(list(found.shape))

@@ -45,13 +45,13 @@ def train(recipe: Train, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, 
 
 
 def _train(recipe: Train, inputs: Mapping[Recipe, Run], run: Draft, others: Together) -> dict[str, Any]:
-    data = TextData.open(inputs[recipe.data])
+    data = TextData.open(inputs[recipe.data], inputs)
     run.note(data={"corpus": recipe.data.corpus.to_json(), "tokens": inputs[recipe.data].id}, ranks=others.size)
     run.say(said(recipe))
     held_out = Held(recipe, data, others)
     model = new_model(recipe, data, inputs)
     examples = recipe.objective.examples(data, "train", recipe.context)
-    forward = float(recipe.model.flops_per_token(data.vocabulary, examples.context))
+    forward = float(recipe.objective.flops_per_token(recipe.model, data.vocabulary, examples.context))
     shortened = too_long(examples)
     if any(shortened.values()):
         run.say(f"{recipe.id}: longer than the context of {examples.context}: training samples {described(shortened)}")
@@ -207,7 +207,9 @@ def new_model(recipe: Train, data: TextData, inputs: Mapping[Recipe, Run]) -> Tr
     """Return the recipe's model before training, on its device."""
     model = recipe.model.build(data.vocabulary, seed=stream(recipe.seed, "weights"))
     if recipe.start is not None:
-        begun(model, inputs[recipe.start], data.tokenizer)
+        fresh = set(begun(model, inputs[recipe.start], data.tokenizer))
+        for name, weight in model.named_parameters():
+            weight.requires_grad_(not recipe.freeze or name in fresh)
     model.recompute = recipe.recompute == "yes"
     return model.to(device_named(recipe.device))
 

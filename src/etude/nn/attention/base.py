@@ -30,6 +30,7 @@ class AttentionShape:
         layer: number of the layer, from 0.
         causal: whether no position may see a later one.
         cross: whether it reads a source in place of its own text.
+        source: width of the source's vectors; 0 is that of the stream.
     """
 
     width: int
@@ -44,6 +45,7 @@ class AttentionShape:
     layer: int = 0
     causal: bool = True
     cross: bool = False
+    source: int = 0
 
     @property
     def head_width(self) -> int:
@@ -53,6 +55,11 @@ class AttentionShape:
     def groups(self) -> int:
         """Heads that keys and values are made for."""
         return self.kv_heads or self.heads
+
+    @property
+    def read_width(self) -> int:
+        """Width of what keys and values are made of."""
+        return self.source or self.width
 
     @property
     def rotary_width(self) -> int:
@@ -72,8 +79,8 @@ class Attention(Member, ABC):
     def parameters(self, shape: AttentionShape) -> int:
         """Return how many numbers `build` will hold, without building it. Members with weights beyond those of
         multi-head attention override it."""
-        D, H, G, K = shape.width, shape.heads, shape.groups, shape.head_width
-        return 2 * D * H * K + 2 * D * G * K + ((H + 2 * G) * K + D if shape.biases else 0)
+        D, E, H, G, K = shape.width, shape.read_width, shape.heads, shape.groups, shape.head_width
+        return 2 * D * H * K + 2 * E * G * K + ((H + 2 * G) * K + D if shape.biases else 0)
 
     def flops(self, shape: AttentionShape, context: int, source: int = 0) -> int:
         """Return the floating-point operations of its matrix products for one token of a text of `context` tokens,
@@ -83,7 +90,7 @@ class Attention(Member, ABC):
         it. In cross-attention `source` is the source's length, whose keys and values are made once a text and shared
         out over its tokens.
         """
-        D, H, G, K = shape.width, shape.heads, shape.groups, shape.head_width
+        D, E, H, G, K = shape.width, shape.read_width, shape.heads, shape.groups, shape.head_width
         seen = source if shape.cross else context
-        maps = 2 * 2 * D * H * K + 2 * 2 * D * G * K * seen // context
+        maps = 2 * 2 * D * H * K + 2 * 2 * E * G * K * seen // context
         return maps + 2 * 2 * seen * H * K

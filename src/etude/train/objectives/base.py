@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from etude.core.errors import UsageError
 from etude.core.family import Member
+from etude.core.recipe import Recipe
 from etude.models.architectures.base import Architecture
 from etude.text.batches import Examples
 from etude.text.recipes import Tokens
@@ -47,12 +48,17 @@ class Objective(Member):
     architectures: ClassVar[tuple[str, ...]] = ("decoder",)
     per_byte: ClassVar[bool] = True
 
+    @property
+    def needs(self) -> tuple[Recipe, ...]:
+        """Recipes whose runs its samples are made of, beside the tokens."""
+        return ()
+
     @abstractmethod
     def examples(self, data: TextData, split: str, context: int) -> Examples:
         """Return the samples of a split.
 
         Args:
-            data: the tokens.
+            data: the tokens, with the runs of `needs` beside them.
             split: `train`, `valid` or `test`.
             context: length of a sample's inputs.
 
@@ -95,6 +101,10 @@ class Objective(Member):
             precision: as the training had it.
         """
         return {}
+
+    def flops_per_token(self, model: Architecture, vocabulary: int, context: int) -> int:
+        """Return the FLOPs of one position's forward pass in a text of `context` tokens, as its samples are given."""
+        return model.flops_per_token(vocabulary, context)
 
     @property
     def smoothed(self) -> float:

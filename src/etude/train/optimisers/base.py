@@ -49,7 +49,7 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float, *, hidden: boo
         weight_decay: of the matrices.
         hidden: whether the hidden matrices are among them; a member that moves these otherwise leaves them out.
     """
-    named = list(model.named_parameters())
+    named = learning(model)
     matrices = {name: p for name, p in named if name.rpartition(".")[2].startswith("W_")}
     inner = {name: p for name, p in matrices.items() if is_hidden(name)}
     others = [p for name, p in named if name not in matrices]
@@ -64,6 +64,11 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float, *, hidden: boo
         {"params": others, "weight_decay": 0.0},
     ]
     return [group for group in (*first, *rest) if group["params"]]
+
+
+def learning(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
+    """Return a model's parameters with their names, without those that are to stay as they are."""
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
 def mup_multiplier(model: torch.nn.Module) -> float:

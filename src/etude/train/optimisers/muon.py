@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from etude.core.errors import UsageError
 from etude.core.machine import multiplies_bf16
 from etude.core.spec import AUTO
-from etude.train.optimisers.base import Optimiser, is_hidden, mup_multiplier, parameter_groups
+from etude.train.optimisers.base import Optimiser, is_hidden, learning, mup_multiplier, parameter_groups
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +72,7 @@ class Muon(Optimiser):
         at every width by itself (Yang, Simon and Bernstein 2023, condition 1)."""
         from etude.train.optimisers._orthogonal import MuonAndAdamW
 
-        hidden = {name: p for name, p in model.named_parameters() if is_hidden(name)}
+        hidden = {name: p for name, p in learning(model) if is_hidden(name)}
         groups: list[dict[str, Any]] = []
         if hidden:
             muon = {
