@@ -61,7 +61,7 @@ CASES: dict[str, Architecture] = {
     "encoder-decoder, attention-only": EncoderDecoder(**{**SMALL, "feedforward": 0, "layers": 1}, mup_base=8),
     "retro": Retro(**SMALL, **READING),
     "retro, modern": Retro(**SMALL, **MODERN, **READING, kv_heads=2, tied=True, encoder_width=16, encoder_layers=1),
-    "retro, learned positions": Retro(**SMALL, **(READING | {"cross_from": 1}), positions="learned", conditioned=False),
+    "retro, learned positions": Retro(**(SMALL | READING | {"cross_from": 1}), positions="learned", conditioned=False),
     "retro, attention-only": Retro(**{**SMALL, "feedforward": 0}, **READING, encoder_width=4, dropout=0.1),
 }
 

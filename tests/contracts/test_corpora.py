@@ -85,6 +85,7 @@ ARGUMENTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "brackets": lambda folder: {"problems": 400},
     "copying": lambda folder: {"problems": 400},
     "fable": lambda folder: {"stories": 200},
+    "facts": lambda folder: {"subjects": 200},
     "files": lambda folder: small_files(folder / "files"),
     "mix": lambda folder: {"parts": (Part(Fable(stories=200)), Part(Copying(problems=300), 0.5))},
     "modular-addition": lambda folder: {"modulus": 17},

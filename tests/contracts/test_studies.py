@@ -18,6 +18,7 @@ from etude.core.recipe import Recipe, kind_named
 from etude.core.run import Run
 from etude.models.architectures.decoder import Decoder
 from etude.models.architectures.encoder_decoder import EncoderDecoder
+from etude.models.architectures.retro import Retro
 from etude.models.recipes import Planted
 from etude.report.blocks import Report
 from etude.studies.base import Study
@@ -27,9 +28,11 @@ from etude.studies.compress_map import CompressMap
 from etude.studies.fit_scaling import FitScaling
 from etude.studies.induction import Induction
 from etude.studies.isoflop import Isoflop
+from etude.studies.leakage import Leakage
 from etude.studies.look import Look
 from etude.studies.patch import Patch
 from etude.studies.progress_report import ProgressReport
+from etude.studies.retrieval import Retrieval
 from etude.studies.scale_family import ScaleFamily
 from etude.studies.sizes import Sizes
 from etude.studies.squeeze import Squeeze
@@ -37,11 +40,13 @@ from etude.studies.sweep import Sweep
 from etude.studies.translation import Translation
 from etude.text.corpora.ag_news import AgNews
 from etude.text.corpora.fable import Fable
+from etude.text.corpora.facts import Facts
 from etude.text.corpora.multi30k import Multi30k
 from etude.text.corpora.repetition import Repetition
 from etude.text.corpora.rt_polarity import RtPolarity
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.byte import Byte
+from etude.train.objectives.retrieval import Retrieval as RetrievalObjective
 from etude.train.recipes import Train
 
 FAMILY = Family("studies")
@@ -123,6 +128,33 @@ SMALL: dict[str, Study] = {
         checkpoints=2,
         seeds=2,
         sequences=4,
+    ),
+    "leakage": Leakage(
+        of=Train(
+            data=Tokens(Fable(stories=40), Byte()),
+            model=Decoder(layers=1, width=8, heads=2, feedforward=8, context=32),
+            batch=4,
+            steps=2,
+            evaluate_tokens=320,
+        ),
+        split="valid",
+        shown=3,
+    ),
+    "retrieval": Retrieval(
+        Train(
+            data=Tokens(Facts(subjects=40, facts=2, lead=8), Byte()),
+            model=Retro(layers=1, width=16, heads=2, feedforward=16, context=32, chunk=16, cross_from=0),
+            objective=RetrievalObjective(),
+            batch=4,
+            steps=2,
+            evaluate_tokens=320,
+        ),
+        stored=2,
+        k=1,
+        ks=(2,),
+        retrofit=2,
+        knn=128,
+        sizes=(2.0,),
     ),
     "look": Look(Planted(length=12, data=Tokens(Fable(stories=40), Byte())), "abcdabc", sequences=4),
     "patch": Patch(Planted(length=12, data=Tokens(Fable(stories=40), Byte())), "abcdab", "abxdab"),

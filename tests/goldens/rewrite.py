@@ -59,6 +59,7 @@ from etude.core.lab import Lab
 from etude.core.recipe import Recipe
 from etude.evals.recipes import (
     Baselines,
+    BitsPerByte,
     Breakdown,
     Floor,
     Heads,
@@ -84,16 +85,21 @@ from etude.interp.recipes import (
 from etude.models.architectures.decoder import Decoder
 from etude.models.architectures.encoder import Encoder
 from etude.models.architectures.encoder_decoder import EncoderDecoder
+from etude.models.architectures.retro import Retro
 from etude.models.outgoing import format_for, weights_of
 from etude.models.recipes import Generate, Imported, OnText, Planted
 from etude.models.sampling import Sampling
+from etude.retrieval.embedders.tfidf import Tfidf
+from etude.retrieval.recipes import Answers, Consult, Datastore, FileLosses, KnnLm, Library, Neighbours, Overlap
 from etude.scaling.recipes import Calibrate, FitLaws, Swept, Table
+from etude.studies import retrieval
 from etude.studies.build_up import BuildUp
 from etude.studies.circuits import Circuits
 from etude.studies.compress_map import CompressMap
 from etude.studies.fit_scaling import FitScaling
 from etude.studies.induction import Induction
 from etude.studies.isoflop import Isoflop
+from etude.studies.leakage import Leakage
 from etude.studies.look import Look
 from etude.studies.patch import Patch
 from etude.studies.progress_report import ProgressReport
@@ -104,6 +110,8 @@ from etude.studies.sweep import Sweep
 from etude.studies.translation import Translation
 from etude.text.corpora.ag_news import AgNews
 from etude.text.corpora.fable import Fable
+from etude.text.corpora.facts import Facts
+from etude.text.corpora.files import Files
 from etude.text.corpora.multi30k import Multi30k
 from etude.text.corpora.repetition import Repetition
 from etude.text.corpora.rt_polarity import RtPolarity
@@ -113,6 +121,7 @@ from etude.text.tokenizers.byte import Byte
 from etude.text.tokenizers.file import File
 from etude.text.tokenizers.live import ByteTokenizer
 from etude.train.objectives.classification import Classification
+from etude.train.objectives.retrieval import Retrieval
 from etude.train.recipes import At, Train
 from etude.train.schedule import Schedule
 
@@ -202,6 +211,17 @@ def cases() -> dict[str, Recipe]:
         untrained=2,
         drawn=("A dog sits.", "Ein Hund sitzt."),
     )
+    asked = Tokens(Facts(subjects=40, facts=2, lead=8), Byte())
+    library = Library(asked, chunk=16, embedder=Tfidf(dimension=4))
+    course = replace(
+        full,
+        data=asked,
+        model=Retro(layers=2, width=16, heads=2, feedforward=16, context=64, chunk=16, cross_from=0, cross_every=1),
+        objective=Retrieval(),
+        keep_every=0,
+    )
+    with_library = retrieval.Retrieval(course, library, stored=3, k=1, ks=(2,), retrofit=2, rivals=False, knn=0)
+    scored = with_library.scored(with_library.retrieving, 1)
     return {
         "tokens byte": data,
         "tokens bpe": Tokens(Fable(stories=60), BytePair(vocabulary=300)),
@@ -245,6 +265,9 @@ def cases() -> dict[str, Recipe]:
         "meaning": Meaning(methods["compress infovae"], draws=2, evaluate_tokens=1024),
         "seed-match": SeedMatch(methods["compress infovae"], seeds=2, draws=1, evaluate_tokens=640),
         "breakdown": Breakdown(full, tokens=640),
+        "bits-per-byte": BitsPerByte(full, stride=8),
+        "datastore": Datastore(full, positions=640),
+        "knn-lm": KnnLm(full, k=32, positions=640, temperatures=(1.0, 10.0), tokens=640),
         "points": Table(str(MADE / "points.csv"), flops="flops"),
         "swept": Swept((replace(full, keep_every=0),), counted="without-embeddings", convention="appendix-f"),
         "fit-laws": FitLaws(Table(str(MADE / "points.csv"), flops="flops"), draws=20),
@@ -278,6 +301,18 @@ def cases() -> dict[str, Recipe]:
             evaluate_tokens=1024,
             shown=2,
         ),
+        "library": library,
+        "neighbours": Neighbours(library, k=3),
+        "train retro": with_library.retrieving,
+        "train retro, fitted out": with_library.retrofitted,
+        "answers": Answers(scored),
+        "consult": Consult(
+            with_library.retrieving, prompt="x" * 15, k=2, sampling=Sampling(temperature=0, max_tokens=4)
+        ),
+        "retrieval": with_library,
+        "overlap": Overlap(data, threshold=0.95, shown=2),
+        "file-losses": FileLosses(replace(full, keep_every=0), Overlap(data, file=Files(path=str(MADE / "birds.txt")))),
+        "leakage": Leakage(of=replace(full, keep_every=0), threshold=0.95, shown=2),
         "look": Look(full, "A dog.", token="a", top=1, sequences=8),
         "circuits": Circuits(attention_only, pairs=2, sequences=8, windows=2),
         "patch": Patch(full, **prompts),

@@ -37,7 +37,7 @@ def model(request: pytest.FixtureRequest) -> RetroModel:
     return built.eval()
 
 
-def text(length: int = T, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+def text(length: int = T, seed: int = 0) -> tuple[Tensor, dict[str, Any]]:
     """Return tokens, and neighbours of their whole chunks, some shorter, one not there."""
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(V, (B, length), generator=generator)

@@ -30,7 +30,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def by_loops(part: ChunkedCrossAttention, x: Tensor, read: Tensor, visible: Tensor | None = None) -> Tensor:
+def by_loops(part: Any, x: Tensor, read: Tensor, visible: Tensor | None = None) -> Tensor:
     """Chunked cross-attention position by position, as section 2.4 of the paper and its figure have it."""
     m, out = part.size, torch.zeros_like(x)
     for b in range(len(x)):
@@ -115,7 +115,7 @@ def test_distances_are_distinct_over_keys_and_over_queries(size: int) -> None:
     part = attention(size, heads=1, width=32)
     x, read = torch.ones(1, 2 * size, 32), torch.ones(1, 2, 1, 2 * size, E)
     seen: dict[str, Tensor] = {}
-    part.scores.register_forward_hook(lambda _, __, y: seen.update(scores=y))
+    part.scores.register_forward_hook(lambda _, __, y: seen.update({"scores": y}))
     part.double()
     part(x.double(), View(neighbours=read.double()))
     scores = seen["scores"][0, 0, size - 1 : 2 * size - 1, 0]

@@ -129,3 +129,18 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         Neighboured(text, 4, END, NeighbourTable(np.zeros((3, 1), np.int64), np.zeros((3, 1), np.float32)), volumes, 1)
     with pytest.raises(UsageError, match="choose 1 to 4"):
         check_k(0, 4)
+
+
+def test_a_model_may_be_given_the_neighbour_or_its_continuation_alone(tmp_path: Path) -> None:
+    text = store(tmp_path, [[1, 2, 3, 4, 5, 6, 7]])
+    volumes, table = (
+        Volumes([Chunks(text, 2, END)]),
+        NeighbourTable(np.array([[3], [2], [0], [1]]), np.zeros((4, 1), np.float32)),
+    )
+    seen = {
+        reads: Neighboured(text, 8, END, table, volumes, 1, reads).batch(np.array([0])).given["neighbours_present"]
+        for reads in ("both", "neighbour", "continuation")
+    }
+    assert seen["both"][0, :, 0].tolist() == [[True, True, False, False], *[[True] * 4] * 3]
+    assert seen["neighbour"][0, :, 0].tolist() == [[True, True, False, False]] * 4
+    assert seen["continuation"][0, :, 0].tolist() == [[False] * 4, *[[False, False, True, True]] * 3]

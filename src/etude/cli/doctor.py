@@ -27,7 +27,8 @@ ENOUGH_MEMORY, ENOUGH_DISK = 4e9, 5e9
 """Bytes under which the demo is cramped."""
 
 EXTRAS = {
-    "faiss": ("retrieval", "searching a library"),
+    "faiss": ("retrieval", "searching a large library"),
+    "datasketch": ("retrieval", "finding near-duplicates"),
     "ray": ("ray", "more than one machine"),
     "huggingface_hub": ("hub", "models and data sets from the hub"),
     "pyarrow": ("hub", "parquet files"),

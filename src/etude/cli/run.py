@@ -73,7 +73,10 @@ def run(
         return  # one answers
     if name is not None:
         Shelf(lab.root).name(made, name)
-    (_print_json if json else _print)(made)
+    if json:
+        _print_json(made)
+    else:
+        _print(recipe, made)
 
 
 def lab_for(
@@ -103,7 +106,9 @@ def _tracking(lab: Lab, track: str) -> Beside:
     return lambda begun, say: Tracking(lab.root, tracker, begun, remark if lab.quiet else say)
 
 
-def _print(made: Run) -> None:
+def _print(recipe: Recipe, made: Run) -> None:
+    for line in recipe.in_words(made):
+        say(line)
     for line in result_lines(made.result, made.id):
         say(line)
     if "mfu" in (timing := made.result.get("timing", {})):

@@ -63,6 +63,10 @@ class Recipe(Spec):
         """Return what the work will cost, without its inputs. Unknown costs are 0."""
         return Estimate()
 
+    def in_words(self, run: Run) -> Iterable[str]:
+        """Return the lines that a person asked to see of the run, with a cosmetic field, before its result."""
+        return ()
+
     @property
     def id(self) -> str:
         """The name of the run that this recipe makes: kind and the start of the fingerprint."""

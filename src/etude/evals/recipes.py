@@ -4,17 +4,18 @@ its context, activations recorded and probed, and whether the parts are PyTorch'
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Self
 
 from etude.core.errors import UsageError
 from etude.core.recipe import Estimate, Recipe
 from etude.core.run import Run
 from etude.core.spec import cosmetic
 from etude.evals.sites import is_glob, require_activations, width_of
+from etude.evals.whole_documents import check_given, check_slides, trained_with
 from etude.models.recipes import ModelRecipe
 from etude.models.sampling import Sampling
-from etude.text.recipes import Tokens
+from etude.text.recipes import NeighboursRecipe, Tokens
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Score(Recipe, kind="score", does="etude.evals.splits:score_split"):
         _check_tokens(self.tokens)
 
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
-        return (self.of, self.of.text)
+        return dict.fromkeys((self.of, self.of.text, *self.of.needs))
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Floor(Recipe, kind="floor", does="etude.evals.splits:floor"):
         _check_tokens(self.tokens)
 
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
-        return (self.of.text,)
+        return dict.fromkeys((self.of.text, *self.of.needs))
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,47 @@ class Breakdown(Recipe, kind="breakdown", does="etude.evals.breakdown:breakdown"
 
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
         return (self.of, self.of.text)
+
+
+@dataclass(frozen=True)
+class BitsPerByte(Recipe, kind="bits-per-byte", does="etude.evals.sliding_work:bits_per_byte"):
+    """Score a decoder on whole documents by a sliding window, in bits per byte of UTF-8, with retrieval or without. The
+    loss of every token is kept.
+
+    It runs on the CPU, as every instrument does: only a training has a device.
+
+    Attributes:
+        of: the model. To score it on another text, name it with `on-text`.
+        split: what is scored, all of it.
+        stride: how far each window begins behind the one before it; 0 is half the context, at most 1024.
+        neighbours: of the text's chunks; none takes those that the model was trained with.
+        k: how many of them the model is given; 0 gives it none.
+    """
+
+    of: ModelRecipe
+    split: Split = "test"
+    stride: int = 0
+    neighbours: NeighboursRecipe | None = None
+    k: int = 0
+
+    def check(self) -> None:
+        check_slides(self.of, self.stride)
+        check_given(self.of, self.given, self.k, self.stride)
+
+    @property
+    def given(self) -> NeighboursRecipe | None:
+        """The neighbours that the model is given: those named, or those that it was trained with; None for k = 0."""
+        return (self.neighbours or trained_with(self.of)) if self.k else None
+
+    def settle(self) -> Self:
+        return self if self.given == self.neighbours else replace(self, neighbours=self.given)
+
+    def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
+        near = self.given
+        return dict.fromkeys((self.of, self.of.text, *(() if near is None else (near, *near.volumes))))
+
+    def estimate(self) -> Estimate:
+        return Estimate(disk_bytes=ROOM + 4 * self.of.text.corpus.size(self.split))
 
 
 ROOM = 1 << 20

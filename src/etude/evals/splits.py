@@ -77,7 +77,7 @@ def windows_of(of: ModelRecipe, data: TextData, split: str) -> Examples:
 
 def score_split(recipe: Score, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
     """Score a model on a split, and keep the sums of each sample, so that models can be compared in pairs."""
-    data, asked = TextData.open(inputs[recipe.of.text]), asked_of(recipe.of)
+    data, asked = TextData.open(inputs[recipe.of.text], inputs), asked_of(recipe.of)
     examples = samples(recipe.of, data, recipe.split)
     windows = chosen_windows(examples, recipe.tokens)
     model, _ = load(inputs[recipe.of])
@@ -101,7 +101,7 @@ def _tokens_per_byte(asked: Asked | None, data: TextData, split: str) -> float |
 
 def floor(recipe: Floor, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
     """Score the baselines of a model's objective on the samples that the model is scored on."""
-    data = TextData.open(inputs[recipe.of.text])
+    data = TextData.open(inputs[recipe.of.text], inputs)
     examples = samples(recipe.of, data, recipe.split)
     windows = chosen_windows(examples, recipe.tokens)
     classes = examples.batch(windows[:1]).targets.ndim == 1

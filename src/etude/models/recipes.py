@@ -40,6 +40,11 @@ class ModelRecipe(Recipe):
         """Positions that the model reads at once."""
 
     @property
+    def needs(self) -> tuple[Recipe, ...]:
+        """Recipes whose runs the samples that it learned from are made of, beside the text: neighbours, say."""
+        return ()
+
+    @property
     def shape(self) -> Architecture | None:
         """The model's architecture where it is known before there is a model, or None where only its run tells."""
         return None
@@ -207,6 +212,10 @@ class OnText(ModelRecipe, kind="on-text", does="etude.models.work:on_text"):
 
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
         return (self.of,)
+
+    @property
+    def needs(self) -> tuple[Recipe, ...]:
+        return self.of.needs
 
     @property
     def text(self) -> Tokens:

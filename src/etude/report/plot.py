@@ -146,8 +146,8 @@ class Plot:
             return chart.encode(x=alt.X("x:N", title=self.x.title, sort=None, axis=alt.Axis(labelAngle=0)))
         axis = alt.Axis(tickCount=8, labelOverlap=True)
         if self.x.ticks:
-            written = {"format": "~g"} if max(self.x.ticks) >= HUGE else {}  # else 200,000,000,000 beside 1e+12
-            axis = alt.Axis(values=list(self.x.ticks), **written)
+            huge = max(self.x.ticks) >= HUGE  # left alone, 200,000,000,000 stands beside 1e+12
+            axis = alt.Axis(values=list(self.x.ticks), format="~g" if huge else alt.Undefined)
         scale = (
             alt.Scale(type="log", nice=False, padding=10)
             if self.x.log

@@ -4,7 +4,7 @@ library, which `etude.retrieval` found."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from etude.core.recipe import Recipe
     from etude.core.run import Run
+
+
+Reads = Literal["both", "neighbour", "continuation"]
+"""What of a neighbour a model is given: the chunk that was found, the one that follows it, or both."""
 
 
 class NeighbourTable:
@@ -87,13 +91,21 @@ class Neighboured(DocumentWindows):
         table: neighbours of the store's chunks.
         library: where their tokens are.
         k: how many of them are given.
+        reads: what of them: `both` the neighbour and its continuation, or one of the two.
 
     Raises:
         UsageError: the context is no multiple, the table is of another text, or has fewer neighbours.
     """
 
     def __init__(
-        self, store: TokenStore, context: int, end: int, table: NeighbourTable, library: Volumes, k: int
+        self,
+        store: TokenStore,
+        context: int,
+        end: int,
+        table: NeighbourTable,
+        library: Volumes,
+        k: int,
+        reads: Reads = "both",
     ) -> None:
         super().__init__(store, context, end)
         if context % library.size:
@@ -104,7 +116,7 @@ class Neighboured(DocumentWindows):
             raise UsageError(
                 f"neighbours of {len(table.numbers)} chunks are not of this text, which has {len(self.chunks)}"
             )
-        self.table, self.library, self.k = table, library, k
+        self.table, self.library, self.k, self.reads = table, library, k, reads
 
     def batch(self, indices: np.ndarray, draw: int = 0) -> Batch:
         plain = super().batch(indices, draw)
@@ -129,6 +141,10 @@ class Neighboured(DocumentWindows):
         there = chunks < self.chunks.first[document + 1][:, None]
         found = self.table.numbers[np.where(there, chunks, 0), : self.k]
         tokens, present = self.library.read(np.where(there[..., None], found, -1), pieces=2)
+        if self.reads != "both":
+            size = self.library.size
+            present[..., size:] &= self.reads == "continuation"
+            present[..., :size] &= self.reads == "neighbour"
         return {"neighbours": tokens, "neighbours_present": present}
 
 

@@ -158,6 +158,10 @@ class Train(ModelRecipe, kind="train", does="etude.train.work:train"):
         return replace(self, **chosen) if chosen else self
 
     @property
+    def needs(self) -> tuple[Recipe, ...]:
+        return self.objective.needs
+
+    @property
     def text(self) -> Tokens:
         return self.data
 
@@ -234,6 +238,10 @@ class At(ModelRecipe, kind="at", does="etude.train.work:at"):
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
         needed: list[Recipe] = [self.of, self.of.data]
         return [*needed, self.of.start] if self.step == 0 and self.of.start is not None else needed
+
+    @property
+    def needs(self) -> tuple[Recipe, ...]:
+        return self.of.needs
 
     @property
     def text(self) -> Tokens:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from etude.core.errors import UsageError
 from etude.models import sizes
@@ -36,7 +36,7 @@ class Retro(Architecture):
 
     layers: int = 6
     context: int = 256
-    positions: str = "rotary"  # pyright: ignore[reportIncompatibleVariableOverride]
+    positions: Literal["learned", "sinusoidal", "rotary", "none"] = "rotary"
     chunk: int = 64
     cross_from: int = 2
     cross_every: int = 3

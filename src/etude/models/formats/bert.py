@@ -1,5 +1,5 @@
 """BERT's format (Devlin et al. 2019, and transformers' classes): masked language model, with the next-sentence head
-where it has one, and classifier."""
+where it has one, classifier, and the encoder alone, as sentence encoders come."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from etude.models.formats._rows import dense, heads_read, heads_write, norm, pla
 from etude.models.formats.base import Format, Reading, Row
 
 _CLASSIFIER = "BertForSequenceClassification"
+_ALONE = "the file holds the encoder alone: its vectors are BERT's, and what scores tokens was never trained"
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,10 @@ class Bert(Format):
     """BERT: learned positions, two segments, layer norm after each part and after the embeddings."""
 
     model_types: ClassVar[tuple[str, ...]] = ("bert",)
-    classes: ClassVar[tuple[str, ...]] = ("BertForMaskedLM", "BertForPreTraining", _CLASSIFIER)
+    classes: ClassVar[tuple[str, ...]] = ("BertForMaskedLM", "BertForPreTraining", _CLASSIFIER, "BertModel")
     trunk: ClassVar[str] = "bert."
     heads: ClassVar[tuple[str, ...]] = ("cls.", "classifier.")
-    ignorable: ClassVar[tuple[str, ...]] = (r"\.embeddings\.position_ids$",)
+    ignorable: ClassVar[tuple[str, ...]] = (r"\.embeddings\.position_ids$", r"^pooler\.")
 
     def read(self, config: Config, names: Collection[str]) -> Reading:
         config.only("is_decoder", False)
@@ -38,10 +39,11 @@ class Bert(Format):
         dropout, remarks = one_dropout(config, fields)
         config.ignore("classifier_dropout", "directionality")
         config.ignore(*(name for name in config.data if name.startswith("pooler_")))  # of the code before transformers
+        alone = not any(name.startswith(self.heads) for name in names)
         classes = 0
         if classifier:
             classes = len(config.data.get("id2label") or {}) or config.take("num_labels", int, 2)
-        tied = config.take("tie_word_embeddings", bool, True) and not classifier
+        tied = (config.take("tie_word_embeddings", bool, True) or alone) and not classifier
         spec = Encoder(
             layers=config.take("num_hidden_layers", int),
             width=config.take("hidden_size", int),
@@ -55,12 +57,12 @@ class Bert(Format):
             dropout=dropout,
             classes=classes,
             pooling="first",
-            head="bert",
+            head="linear" if alone and not classifier else "bert",
             segments=config.take("type_vocab_size", int, 2),
             norm_embeddings=True,
             next_sentence=not classifier and "cls.seq_relationship.weight" in names,
         )
-        return Reading(spec, config.take("vocab_size", int), remarks)
+        return Reading(spec, config.take("vocab_size", int), (*remarks, *([_ALONE] if spec.head == "linear" else [])))
 
     def write(self, spec: Architecture, vocabulary: int) -> dict[str, Any]:
         target = "BertForMaskedLM"
@@ -111,6 +113,8 @@ class Bert(Format):
         return rows + self._head(spec)
 
     def _head(self, spec: Encoder) -> list[Row]:
+        if spec.head == "linear":
+            return []
         pooler = dense("pool", "dense", f"{self.trunk}pooler.dense")
         if spec.classes:
             return [*pooler, *dense("unembed", "U", "classifier")]
@@ -122,6 +126,11 @@ class Bert(Format):
             rows += [transposed("unembed.W_U", "cls.predictions.decoder.weight")]
             rows += [plain("unembed.b_U", "cls.predictions.bias")]
         return [*rows, *pooler, *dense("follows", "U", "cls.seq_relationship")] if spec.next_sentence else rows
+
+    def canonical(self, name: str, trunk: bool) -> str:
+        """Return the name that a tensor has in the table. A file of the encoder alone has no prefix, and a pooler that
+        nothing reads."""
+        return name if not trunk and name.startswith("pooler.") else super().canonical(name, trunk)
 
     def twins(self, spec: Architecture) -> Mapping[str, str]:
         tied = {"cls.predictions.decoder.weight": f"{self.trunk}embeddings.word_embeddings.weight"}

@@ -98,6 +98,17 @@ def documents(sources: tuple[Source, ...], split: str, texts: Callable[[Path], I
                 yield from _documents(source, start, stop, texts)
 
 
+def undivided(sources: tuple[Source, ...], texts: Callable[[Path], Iterator[str]]) -> Iterator[Document]:
+    """Yield the documents of every split, a text that is divided between several as one.
+
+    Args:
+        sources: what `layout` returned.
+        texts: reads a file of many texts.
+    """
+    for source in sources:
+        yield from _documents(source, 0.0, 1.0, texts)
+
+
 def identity(extractor: str, sources: tuple[Source, ...]) -> str:
     """Return the hash of what the files hold and how it is divided."""
     parts = (f"{s.sha256} {s.path.suffix.lower()} {s.shares!r}" for s in sources)

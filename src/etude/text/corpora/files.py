@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from etude.core.spec import cosmetic
-from etude.text.corpora._files_layout import KINDS, Source, documents, identity, layout, size
+from etude.text.corpora._files_layout import KINDS, Source, documents, identity, layout, size, undivided
 from etude.text.corpora._local import Place
 from etude.text.corpora.base import Corpus, Document, at_least_one
 from etude.text.reading import rows
@@ -42,6 +42,19 @@ class Files(Corpus):
             documents(self._sources(), split, lambda path: rows(path, self.text_field)),
             f"the {split} split of {self.path!r} is empty: give more text, or a folder with files named train, valid"
             " and test",
+        )
+
+    def whole(self) -> Iterator[Document]:
+        """Yield every document of every split, none of them divided, for who asks something of all the text.
+
+        Raises:
+            UsageError: the source cannot be read, or holds no text.
+            DamagedError: the content has not the identity in `sha256`.
+        """
+        self.check_identity()
+        yield from at_least_one(
+            undivided(self._sources(), lambda path: rows(path, self.text_field)),
+            f"{self.path!r} holds no text: give files that do",
         )
 
     def identity(self) -> str:

@@ -11,7 +11,7 @@ from etude.models.architectures.base import Architecture
 from etude.models.architectures.retro import Retro
 from etude.text.batches import Examples
 from etude.text.data import TextData
-from etude.text.neighbours import DocumentWindows, Neighboured, check_k, found
+from etude.text.neighbours import DocumentWindows, Neighboured, Reads, check_k, found
 from etude.text.recipes import NeighboursRecipe, Tokens
 from etude.train.objectives.base import Objective
 
@@ -24,12 +24,14 @@ class Retrieval(Objective):
     Attributes:
         neighbours: of the chunks of the text that is trained on; none trains without.
         k: how many of them the model is given.
+        reads: what of each: `both` the neighbour and its continuation, or one of the two.
     """
 
     architectures: ClassVar[tuple[str, ...]] = ("retro", "decoder")
 
     neighbours: NeighboursRecipe | None = None
     k: int = 2
+    reads: Reads = "both"
 
     def check(self) -> None:
         if self.neighbours is not None:
@@ -70,4 +72,4 @@ class Retrieval(Objective):
         store, end = data.store(split), data.tokenizer.end
         if self.neighbours is None:
             return DocumentWindows(store, context, end)
-        return Neighboured(store, context, end, *found(self.neighbours, data.beside, split), self.k)
+        return Neighboured(store, context, end, *found(self.neighbours, data.beside, split), self.k, self.reads)
