@@ -38,6 +38,7 @@ OLD: dict[str, Any] = {"positions": "sinusoidal", "norm_at": "post", "activation
 BERT: dict[str, Any] = {"norm_at": "post", "segments": 2, "norm_embeddings": True, "head": "bert", "pooling": "first"}
 
 READING: dict[str, Any] = {"chunk": 4, "cross_from": 0, "cross_every": 1}
+LATE: dict[str, Any] = SMALL | READING | {"cross_from": 1}
 
 CASES: dict[str, Architecture] = {
     "decoder": Decoder(**SMALL),
@@ -61,7 +62,7 @@ CASES: dict[str, Architecture] = {
     "encoder-decoder, attention-only": EncoderDecoder(**{**SMALL, "feedforward": 0, "layers": 1}, mup_base=8),
     "retro": Retro(**SMALL, **READING),
     "retro, modern": Retro(**SMALL, **MODERN, **READING, kv_heads=2, tied=True, encoder_width=16, encoder_layers=1),
-    "retro, learned positions": Retro(**(SMALL | READING | {"cross_from": 1}), positions="learned", conditioned=False),
+    "retro, learned positions": Retro(**LATE, positions="learned", conditioned=False),
     "retro, attention-only": Retro(**{**SMALL, "feedforward": 0}, **READING, encoder_width=4, dropout=0.1),
 }
 

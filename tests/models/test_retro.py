@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from etude.core.errors import UsageError
+from etude.core.site import Site
 from etude.models.architectures.retro import Retro
 from etude.models.generation import generate
 from etude.models.retro_cache import RetroCache
@@ -222,7 +223,7 @@ def test_the_pattern_says_which_neighbour_which_token_and_how_much() -> None:
     tokens, given_ = text()
     seen = look(built, tokens, "L1.cross.pattern", **given_)["L1.cross.pattern"]
     assert seen.shape == (B, 4, T, J, 2 * M)
-    assert built.sites("L1.cross.pattern")["L1.cross.pattern"][3].name == "J"
+    assert built.sites("L1.cross.pattern")[Site("L1.cross.pattern")][3].name == "J"
     assert not seen[0, :, 2 * M - 1 : 3 * M - 1, 2].any(), "neighbour 2 of chunk 1 is not there"
     with pytest.raises(UsageError, match=r"L0\.cross\.pattern was not passed in this call"):
         look(built, tokens, "L0.cross.pattern")

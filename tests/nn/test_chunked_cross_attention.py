@@ -114,8 +114,8 @@ def test_distances_are_distinct_over_keys_and_over_queries(size: int) -> None:
     one query vector and one key vector for all, a score is a function of the distance i - j + m - 1 alone."""
     part = attention(size, heads=1, width=32)
     x, read = torch.ones(1, 2 * size, 32), torch.ones(1, 2, 1, 2 * size, E)
-    seen: dict[str, Tensor] = {}
-    part.scores.register_forward_hook(lambda _, __, y: seen.update({"scores": y}))
+    seen: dict[str, Any] = {}
+    part.scores.register_forward_hook(lambda _, __, y: seen.setdefault("scores", y))
     part.double()
     part(x.double(), View(neighbours=read.double()))
     scores = seen["scores"][0, 0, size - 1 : 2 * size - 1, 0]

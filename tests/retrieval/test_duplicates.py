@@ -16,6 +16,7 @@ from etude.retrieval.duplicates import (
     check_alike,
     documents,
     grams,
+    hashes,
     jaccard,
     missed,
     near_duplicates,
@@ -99,6 +100,13 @@ def test_bands_miss_a_pair_at_the_bound_no_more_often_than_stated(alike):
     assert bands * rows <= HASHES
     assert missed(alike, bands, rows) <= MISSED
     assert missed(min(1.0, alike + 0.1), bands, rows) <= missed(alike, bands, rows)
+
+
+def test_hashes_tell_grams_apart_and_in_another_order_too():
+    rows = np.random.default_rng(0).integers(300, size=(20_000, GRAM))
+    found = hashes(np.concatenate([rows, rows[:, ::-1], np.roll(rows, 1, axis=1)]))
+    assert len(np.unique(found)) > 60_000 - 5  # of 32 bits, less than one pair in two draws is alike
+    assert found.max() < 2**32
 
 
 def test_at_the_usual_bound_a_pair_is_missed_once_in_twenty_million_times():

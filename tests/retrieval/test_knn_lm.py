@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,7 +101,9 @@ def test_the_best_share_is_where_the_mean_loss_is_least(seed: int, hard: float) 
     losses, chances = draw.gamma(1, hard, 200), draw.random(200) * (draw.random(200) < 0.5)
     share = best_share(losses, chances)
     found = mixed(losses, chances, share).mean()
-    other = minimize_scalar(lambda share: mixed(losses, chances, share).mean(), bounds=(0, 1 - 1e-9), method="bounded")
+    other: Any = minimize_scalar(
+        lambda share: mixed(losses, chances, share).mean(), bounds=(0, 1 - 1e-9), method="bounded"
+    )
     assert found <= other.fun + 1e-9 and found <= losses.mean()
 
 

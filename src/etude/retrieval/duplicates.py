@@ -131,7 +131,7 @@ def _distinct(tokens: Int[np.ndarray, " n"]) -> np.ndarray:
     return np.unique(rows.view([("", np.int64)] * GRAM).ravel())
 
 
-def _hashes(rows: Int[np.ndarray, "N 13"]) -> Int[np.ndarray, " N"]:
+def hashes(rows: Int[np.ndarray, "N 13"]) -> Int[np.ndarray, " N"]:
     """Return a hash of 32 bits of each gram: the upper half of a polynomial in its tokens, modulo 2^64."""
     factor, found = np.uint64(stream(0, "grams") | 1), np.zeros(len(rows), np.uint64)
     for column in rows.T:
@@ -144,7 +144,7 @@ def _signature(sketch: Any, tokens: Int[np.ndarray, " n"]) -> Any:
     rows = grams(tokens)
     signature = sketch.MinHash(num_perm=HASHES, hashfunc=int)
     for start in range(0, len(rows), AT_ONCE):
-        signature.update_batch(np.unique(_hashes(rows[start : start + AT_ONCE])).tolist())
+        signature.update_batch(np.unique(hashes(rows[start : start + AT_ONCE])).tolist())
     return signature
 
 
