@@ -1,11 +1,11 @@
 """Searching a library: inverted lists against exact search, and what it costs to leave the own document out.
 
 The keys are those of 200,000 overlapping chunks of real text, 64 byte-pair tokens every 8 within WikiText-2's
-articles, as `tfidf` with 384 dimensions embeds them. (A greater stride is harder: at 17 the ten nearest are no longer
-overlapping chunks, and as good as equally far in so many dimensions.) Queries are keys spread evenly over the library, as many at once
-as the neighbours of a corpus are found in. Throughput is in queries a second, as ratios: the sides take turns on the
-same number of threads, and the median of the rounds is printed with the least and the most. Recall is of the ten
-nearest, on 1,024 queries, and the fewest lists that reach it are looked through.
+articles, as `tfidf` with 384 dimensions embeds them. A greater stride is harder: at 17 the ten nearest are no longer
+all chunks that overlap, and others are nearly equally far in so many dimensions. Queries are keys spread evenly over
+the library, as many at once as the neighbours of a corpus are found in. Throughput is in queries a second, as ratios:
+the sides take turns on the same number of threads, and the median of the rounds is printed with the least and the
+most. Recall is of the ten nearest, on 1,024 queries, and the fewest lists that reach it are looked through.
 
     PYTHONPATH=src python benchmarks/retrieval.py WIKITEXT-2 [--rounds 7] [--threads 1] [--keys 200000] [--stride 8]
 """
@@ -83,10 +83,7 @@ def main() -> None:
     few, mine = queries[:: len(queries) // EXACTLY or 1], own[:: len(own) // EXACTLY or 1]
     sample = queries[:: max(1, len(queries) // 1024)]
     search = Inverted(keys, made(keys), probes=1)
-    print(
-        f"{len(keys):,} keys of {keys.dimension}, {len(search.lists.centroids)} lists, every {given.stride} tokens, {given.threads} threads",
-        flush=True,
-    )
+    print(f"{len(keys):,} keys of {keys.dimension}, {len(search.lists.centroids)} lists, every {given.stride} tokens")
     probes = {wanted: fewest_probes(search, sample, None, wanted) for wanted in (0.93, 0.98)}
 
     def lists(wanted: float, apart: bool) -> float:

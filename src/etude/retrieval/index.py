@@ -20,8 +20,9 @@ from torch import Tensor
 from etude.retrieval.exact import Found, Keys, checked, exact, in_order, joined, padded, pieces
 from etude.retrieval.lists import Lists
 
-ABOVE = 65_536
-"""Keys from which on lists are worth while: exact search among fewer takes seconds."""
+ABOVE = 262_144
+"""Keys from which on lists are worth while. At 200,000 keys by `tfidf`, lists that find 0.98 of the ten nearest are not
+twice as fast as exact search, which misses none."""
 
 AT_ONCE = 16384
 """Queries that are asked together: the more, the more of them want the same list."""

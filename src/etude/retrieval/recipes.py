@@ -108,7 +108,7 @@ class Neighbours(NeighboursRecipe, kind="neighbours", does="etude.retrieval.neig
         k: how many are kept of each.
         splits: which splits of the text.
         index: `exact` compares with every key; `ivf` with those in lists nearby (faiss); `by-size` takes lists from
-            65,536 keys on.
+            262,144 keys on.
         recall: share of the ten nearest that lists have to find. On a sample it is measured, and met.
         near_duplicates: Jaccard similarity of token 13-grams from which two documents are nearly the same; 0 keeps
             every document.
