@@ -19,6 +19,7 @@ from etude.models.architectures.base import Architecture
 from etude.models.architectures.decoder import Decoder
 from etude.models.architectures.encoder import Encoder
 from etude.models.architectures.encoder_decoder import EncoderDecoder
+from etude.models.architectures.retro import Retro
 from etude.models.shapes import SHAPES, Shape
 from etude.nn.attention.banded import Banded
 from etude.nn.attention.base import Attention
@@ -51,6 +52,7 @@ CASES: dict[str, Architecture] = {
     "bert": Encoder(**SMALL, **BERT, tied=True, next_sentence=True),
     "bert, untied": Encoder(**SMALL, **BERT),
     "classifier": Encoder(**SMALL, classes=3),
+    "retro, without neighbours": Retro(**SMALL, chunk=4, cross_from=0),
     "encoder-decoder": EncoderDecoder(**SMALL, tied=True, positions="sinusoidal"),
     "encoder-decoder, deep encoder": EncoderDecoder(**SMALL, encoder_layers=3, kv_heads=2),
 }

@@ -60,6 +60,7 @@ CASES: dict[str, tuple[Callable[[Path], Corpus], Byte, Architecture, dict[str, A
     "masked": (ag_news, MASKING, Encoder(**SMALL, segments=2, next_sentence=True), {"next_sentence": True}),
     "classification": (ag_news, Byte(), Encoder(**SMALL, classes=4), {}),
     "sequence-to-sequence": (multi30k, Byte(), EncoderDecoder(**SMALL), {"source": "de"}),
+    "retrieval": (ag_news, Byte(), Decoder(**SMALL), {}),
     "dialogue": (talk, Byte(), Decoder(**SMALL), {}),
 }
 
@@ -76,7 +77,9 @@ def recipe(name: str, folder: Path, **fields: Any) -> Train:
 def test_it_trains(name: str, lab: Lab, tmp_path: Path) -> None:
     result = lab.run(recipe(name, tmp_path)).result
     assert result["validation"]["loss"]["mean"] < result["untrained"]["loss"]["mean"]
-    assert ("bits_per_byte" in result["validation"]) == (name == "next-token"), "only of a text, token by token"
+    assert ("bits_per_byte" in result["validation"]) == (name in ("next-token", "retrieval")), (
+        "only of a text, token by token"
+    )
 
 
 def test_the_family_is_all_here() -> None:
