@@ -103,17 +103,16 @@ def _kinds(study: ScaleFamily, done: Mapping[Recipe, Run], found: list[Kind]) ->
     ends = _ids(study, done)
     rows = tuple(
         (
-            kind.division if kind is not found[0] else "",
-            kind.name,
+            kind.name + (f" ({kind.division})" if kind is not found[0] else ""),
             f"{100 * kind.share:.1f}",
-            *(Value(loss.mean, loss.low, loss.high, run=ends) for loss in (kind.losses[0], kind.losses[-1])),
+            *(Value(loss.mean, loss.low, loss.high, run=ends, digits=2) for loss in (kind.losses[0], kind.losses[-1])),
             _told(kind.relative, ends, 1, "%", 100),
             _told(kind.per_doubling, ends),
         )
         for kind in (found[0], *sorted(found[1:], key=lambda k: k.relative.mean))
     )
     table = Table(
-        ("division", "kind of token", "share (%)", "loss, smallest", "loss, greatest", "loss that went", "a doubling"),
+        ("kind of token", "share (%)", "loss, smallest", "loss, greatest", "loss that went", "a doubling"),
         rows,
         caption="Least helped first. The last two columns are paired by window: the part of the smallest model's loss"
         " that the greatest one does not have, and the slope of the loss over the logarithm of parameters to base 2"
