@@ -16,7 +16,7 @@ from etude.core.lab import Lab
 from etude.evals.recipes import BitsPerByte
 from etude.evals.sliding_work import losses_in, right_in
 from etude.models.architectures.decoder import Decoder
-from etude.retrieval.answers import BY_DOCUMENT, places
+from etude.retrieval.answers import BY_DOCUMENT
 from etude.retrieval.recipes import Answers
 from etude.text.corpora.fable import Fable
 from etude.text.corpora.facts import Facts
@@ -48,7 +48,7 @@ def test_an_answers_tokens_are_those_that_hold_any_of_it(number: int, cuts: list
     starts = np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])])
     spans = FACTS.spans(text.decode())
     assert len(spans) == 3
-    for (first, last), span in zip(places(pieces, FACTS), spans, strict=True):
+    for (first, last), span in zip(FACTS.places(pieces), spans, strict=True):
         held = {n for n in range(len(pieces)) if starts[n] < span.stop and starts[n + 1] > span.start}
         assert set(range(first, last)) == held
 

@@ -39,19 +39,25 @@ def bits_per_byte(recipe: BitsPerByte, inputs: Mapping[Recipe, Run], run: Draft)
     model, data = causal(inputs[recipe.of]), TextData.open(inputs[recipe.of.text])
     windows = _windows(recipe, inputs, data)
     store = data.store(recipe.split)
-    layout: Layout = {"losses": (torch.float32, (store.count,)), "right": (torch.uint8, (store.count,))}
-    read_windows(
-        windows,
-        np.arange(len(windows)),
-        token_losses(model, precision_of(recipe.of)),
-        Place(run.path / LOSSES, layout, windows.rows, run.scratch / "read.json"),
-        progress=lambda done, total: run.progress(done, total, unit="tokens"),
-    )
+    keep_losses(windows, model, recipe.of, run)
     losses = losses_in(run)
     scores = summed(losses, store, document_bytes(store, data.tokenizer))
     run.save(DOCUMENTS, scores.arrays())
     slides = {"context": windows.context, "stride": windows.stride, "windows": len(windows)}
     return {**scores.summary(), **slides, "k": recipe.k}
+
+
+def keep_losses(windows: Sliding, model: Transformer, of: ModelRecipe, run: Draft) -> None:
+    """Read all windows of a store and keep, of each of its tokens, what `LOSSES` names; killed, it goes on."""
+    count = windows.store.count
+    layout: Layout = {"losses": (torch.float32, (count,)), "right": (torch.uint8, (count,))}
+    read_windows(
+        windows,
+        np.arange(len(windows)),
+        token_losses(model, precision_of(of)),
+        Place(run.path / LOSSES, layout, windows.rows, run.scratch / "read.json"),
+        progress=lambda done, total: run.progress(done, total, unit="tokens"),
+    )
 
 
 def causal(made: Run) -> Transformer:

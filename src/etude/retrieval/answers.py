@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,6 @@ from etude.core.run import Draft, Run
 from etude.evals.sliding_work import losses_in, right_in
 from etude.evals.statistics import ratio
 from etude.retrieval.recipes import Answers
-from etude.text.corpora.facts import Facts
 from etude.text.data import TextData
 
 BY_DOCUMENT = "answers.safetensors"
@@ -32,7 +30,7 @@ def answers(recipe: Answers, inputs: Mapping[Recipe, Run], run: Draft) -> dict[s
     bounds = np.asarray(store.documents).astype(np.int64).tolist()
     sums = np.zeros((len(bounds) - 1, 3))
     for number, (start, stop) in enumerate(itertools.pairwise(bounds)):
-        for first, last in places(pieces.of(store.tokens[start : stop - 1].tolist()), corpus):
+        for first, last in corpus.places(pieces.of(store.tokens[start : stop - 1].tolist())):
             at = slice(start + first, start + last)
             sums[number] += (bool(rights[at].all()), 1, float(losses[at].sum(dtype=np.float64)))
     right, count, nats = sums.T
@@ -57,16 +55,3 @@ class _Pieces:
         for id in set(ids) - self._known.keys():
             self._known[id] = self._tokenizer.decode_bytes([id])
         return [self._known[id] for id in ids]
-
-
-def places(tokens: Sequence[bytes], corpus: Facts) -> list[tuple[int, int]]:
-    """Return where the values of a document stand among its tokens: of each the first token that holds any of it, and
-    the one behind the last.
-
-    Args:
-        tokens: the bytes that each stands for, in order.
-        corpus: whose document it is.
-    """
-    ends = list(itertools.accumulate(map(len, tokens)))
-    spans = corpus.spans(b"".join(tokens).decode())  # the corpus is ASCII: characters are bytes
-    return [(bisect.bisect_right(ends, span.start), bisect.bisect_left(ends, span.stop) + 1) for span in spans]

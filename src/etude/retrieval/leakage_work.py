@@ -170,25 +170,14 @@ def file_losses(recipe: FileLosses, inputs: Mapping[Recipe, Run], run: Draft) ->
         UsageError: the model predicts no next token, or the stride does not fit.
         DivergedError: a loss is not finite.
     """
-    import torch
-
-    from etude.evals.filling import Layout
     from etude.evals.sliding import Sliding, stride_for
-    from etude.evals.sliding_work import LOSSES, causal, losses_in, precision_of
-    from etude.evals.window_reading import Place, read_windows, token_losses
+    from etude.evals.sliding_work import causal, keep_losses, losses_in
 
     model, tokens = causal(inputs[recipe.of]), inputs[recipe.overlap]
     store, context = TokenStore.open(tokens.file(TESTED)), recipe.of.context
     end = tokens.result["end"]
     windows = Sliding(store, context, end, recipe.stride or stride_for(context))
-    layout: Layout = {"losses": (torch.float32, (store.count,)), "right": (torch.uint8, (store.count,))}
-    read_windows(
-        windows,
-        np.arange(len(windows)),
-        token_losses(model, precision_of(recipe.of)),
-        Place(run.path / LOSSES, layout, windows.rows, run.scratch / "read.json"),
-        progress=lambda done, total: run.progress(done, total, unit="tokens"),
-    )
+    keep_losses(windows, model, recipe.of, run)
     return {"loss": float(losses_in(run).mean(dtype=np.float64)), "tokens": store.count, "windows": len(windows)}
 
 

@@ -10,8 +10,9 @@ from etude.retrieval.database import Database
 from etude.retrieval.embedders.base import Given, LiveEmbedder
 from etude.retrieval.recipes import Library
 from etude.retrieval.same_tokens import hash_of
-from etude.text.chunks import Chunks, Volumes
+from etude.text.chunks import Volumes
 from etude.text.data import TextData
+from etude.text.neighbours import volumes
 
 FITTED = "embedder.safetensors"
 """What the embedder was fitted to, in every run of a library."""
@@ -43,5 +44,4 @@ def database_of(library: Library, done: Mapping[Recipe, Run]) -> Database:
 
 def chunks_of(library: Library, done: Mapping[Recipe, Run]) -> Volumes:
     """Return a library's chunks, numbered as its keys are. The arguments are those of `embedder_of`."""
-    texts = [TextData.open(done[tokens]) for tokens in library.volumes]
-    return Volumes([Chunks(text.store("train"), library.chunk, text.tokenizer.end) for text in texts])
+    return volumes(library.volumes, library.chunk, done)

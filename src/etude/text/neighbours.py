@@ -13,11 +13,11 @@ from etude.core.errors import DamagedError, UsageError
 from etude.text.batches import IGNORE, Batch, check_context, check_numbers
 from etude.text.chunks import Chunks, Volumes
 from etude.text.data import TextData
-from etude.text.recipes import NeighboursRecipe
+from etude.text.recipes import NeighboursRecipe, Tokens
 from etude.text.store import TokenStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from etude.core.recipe import Recipe
     from etude.core.run import Run
@@ -164,10 +164,10 @@ def found(of: NeighboursRecipe, done: Mapping[Recipe, Run], split: str) -> tuple
     names = [f"{split}.{what}.npy" for what in ("neighbours", "distances")]
     if names[0] not in run.files:
         raise UsageError(f"{of.id} has no neighbours of the {split} split: make them with it among --splits")
-    return NeighbourTable.open(*(run.file(name) for name in names)), volumes(of, done)
+    return NeighbourTable.open(*(run.file(name) for name in names)), volumes(of.volumes, of.chunk, done)
 
 
-def volumes(of: NeighboursRecipe, done: Mapping[Recipe, Run]) -> Volumes:
-    """Return the chunks of a library."""
-    texts = [TextData.open(done[tokens]) for tokens in of.volumes]
-    return Volumes([Chunks(text.store("train"), of.chunk, text.tokenizer.end) for text in texts])
+def volumes(texts: Iterable[Tokens], chunk: int, done: Mapping[Recipe, Run]) -> Volumes:
+    """Return the chunks of a library, whose texts' training splits hold them."""
+    opened = [TextData.open(done[tokens]) for tokens in texts]
+    return Volumes([Chunks(text.store("train"), chunk, text.tokenizer.end) for text in opened])

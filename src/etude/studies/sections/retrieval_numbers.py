@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.evals.by_document import ByDocument, compared
@@ -112,8 +110,3 @@ def curve(study: Retrieval, done: Mapping[Recipe, Run], kind: str) -> list[dict[
             told = run.result["bits_per_byte"]
             rows.append({"k": k, "bits": told["mean"], "low": told["low"], "high": told["high"], "run": run.id})
     return rows
-
-
-def shares(answers: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return of each document how many answers are right, and how many there are."""
-    return answers["right"], answers["count"]

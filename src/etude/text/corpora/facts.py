@@ -138,18 +138,21 @@ class Facts(Corpus):
         bits = self.bits_per_answer
         return [Span(*found.span(2), slot=found[1], bits=bits) for found in _FACT.finditer(text)]
 
-    def in_values(self, tokens: Sequence[bytes]) -> list[bool]:
-        """Return of each token of a document whether any of it belongs to a value.
+    def places(self, tokens: Sequence[bytes]) -> list[tuple[int, int]]:
+        """Return where the values of a document stand among its tokens: of each the first token that holds any of it,
+        and the one behind the last.
 
         Args:
             tokens: the bytes that each stands for, in order; none for a separator.
         """
         ends = list(itertools.accumulate(map(len, tokens)))
-        found = [False] * len(tokens)
-        for span in self.spans(b"".join(tokens).decode()):  # the corpus is ASCII: characters are bytes
-            first, last = bisect.bisect_right(ends, span.start), bisect.bisect_left(ends, span.stop)
-            found[first : last + 1] = [True] * (last + 1 - first)
-        return found
+        spans = self.spans(b"".join(tokens).decode())  # the corpus is ASCII: characters are bytes
+        return [(bisect.bisect_right(ends, span.start), bisect.bisect_left(ends, span.stop) + 1) for span in spans]
+
+    def in_values(self, tokens: Sequence[bytes]) -> list[bool]:
+        """Return of each token of a document whether any of it belongs to a value; the tokens are those of `places`."""
+        held = {at for first, last in self.places(tokens) for at in range(first, last)}
+        return [at in held for at in range(len(tokens))]
 
     @property
     def bits_per_answer(self) -> float:
