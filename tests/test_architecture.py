@@ -80,7 +80,8 @@ class Module:
         """Whether it has to load without torch. Looking for families loads every `__init__`, so they have to."""
         return (
             self.floor in TORCH_FREE_FLOORS
-            or self.file.name in ("__init__.py", "recipes.py")
+            or self.file.name == "__init__.py"
+            or self.file.name.endswith("recipes.py")
             or (self.in_family and not self.file.name.startswith("_"))
         )
 
