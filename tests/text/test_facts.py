@@ -51,6 +51,18 @@ def test_held_out_facts_are_stated_once_and_asked_once(texts):
     assert sorted(n for split in texts for n in FACTS.asked(split)) == list(range(FACTS.subjects))
 
 
+def test_statements_and_questions_can_be_texts_of_their_own(texts):
+    apart = {holds: replace(FACTS, holds=holds) for holds in ("statements", "questions")}
+    trained = {holds: [d.text() for d in corpus.documents("train")] for holds, corpus in apart.items()}
+    assert trained["statements"] + trained["questions"] == texts["train"]
+    assert len(trained["statements"]) == FACTS.subjects
+    for corpus in apart.values():
+        assert [d.text() for d in corpus.documents("test")] == texts["test"]
+        size = sum(len(d.text()) for d in corpus.documents("train"))
+        assert corpus.size("train") == pytest.approx(size, rel=0.05)
+    assert len({corpus.identity() for corpus in (FACTS, *apart.values())}) == 3
+
+
 def test_values_are_drawn_evenly_and_by_themselves():
     corpus = Facts(values=8, subjects=2000)
     drawn = [corpus.values_of(number) for number in range(corpus.subjects)]
@@ -101,7 +113,7 @@ def test_a_search_by_words_finds_the_statement_from_the_chunk_that_names_the_sub
     asked = corpus.asked("test")
     leads = [" ".join(corpus.question(number).split()[:64]) for number in asked]
     keys = TfidfVectorizer(sublinear_tf=True)
-    reduced = TruncatedSVD(128, random_state=0)
+    reduced = TruncatedSVD(384, random_state=0)
     ours = reduced.fit_transform(keys.fit_transform(library))
     theirs = reduced.transform(keys.transform(leads))
     ours, theirs = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (ours, theirs))

@@ -11,13 +11,19 @@ VALUES = len(SYLLABLES) ** 2
 THINGS = ("lantern", "boat", "remedy", "song", "knife", "well", "charm", "bread")
 """What a subject has, each under a name of its own: the facts."""
 
+TOLD = "a {thing} called {value}"
+"""A fact, as it is listed. The value is what follows `called`, a word that no other sentence has."""
+
+LISTED = 4
+"""Facts in a sentence, at most."""
+
 STATED = (
-    "The {thing} of {name} is called {value}.",
-    "{name} has a {thing} that is called {value}.",
-    "Ask {name} for the {thing} that is called {value}.",
-    "They say that the {thing} which {name} keeps is called {value}.",
+    "{name} has {facts}.",
+    "Ask {name} for {facts}.",
+    "They say that {name} keeps {facts}.",
+    "Only {name} ever had {facts}.",
 )
-"""Ways to state a fact. The value is what follows `called`, a word that no other sentence has."""
+"""Ways to state some facts."""
 
 KNOWN = {
     "trade": (

@@ -10,7 +10,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from etude.core.errors import UsageError
 from etude.core.seeds import stream
@@ -26,12 +26,12 @@ class Facts(Corpus):
     and so on. Every value is drawn evenly and by itself, so that whoever has not read the statement pays
     `log2(values)` bits for each, and who has it at hand pays nothing.
 
-    A statement is a short document about one subject with all its facts, in an order and wording of its own, among
-    other sentences. All statements are in `train`. A question is another document about the subject: a first part of
+    A statement is a short document about one subject that lists all its facts, in an order and wording of its own,
+    among other sentences. All statements are in `train`. A question is another document about the subject: a first part of
     `lead` words or more that names it again and again, as its statement does, and tells no fact; then every fact, in
     another order. Of every twenty subjects eighteen are asked in `train`, behind all statements, so that a model can
     learn there to look facts up; one is asked in `valid` and one in `test`, whose facts are stated once in
-    `train` and nowhere else there.
+    `train` and nowhere else there. Where a library is to be a text of its own, `holds` parts the two.
 
     Neighbours of a chunk reach the model from the chunk's end on (Borgeaud et al. 2021). A token is at
     most a word, so with a lead of at least as many words as a chunk has tokens, no value stands in a question's first
@@ -46,13 +46,16 @@ class Facts(Corpus):
         facts: how many each has, at most 8.
         values: how many different ones each fact can have, all as likely.
         lead: least words of a question before its first fact.
+        holds: which documents are in `train`: those of `statements` are a library, those of `questions` a text whose
+            facts nothing but that library tells. The other splits are the same for all.
     """
 
     seed: int = 0
     subjects: int = 4000
-    facts: int = 4
+    facts: int = 8
     values: int = 64
-    lead: int = 72
+    lead: int = 64
+    holds: Literal["both", "statements", "questions"] = "both"
 
     def check(self) -> None:
         limits = {
@@ -68,24 +71,27 @@ class Facts(Corpus):
     def documents(self, split: str) -> Iterator[Document]:
         check_split(split)
         self.check_identity()
-        if split == "train":
-            for number in range(self.subjects):
-                yield Document(f"statement {number}", [self.statement(number)])
+        for number in self._told(split):
+            yield Document(f"statement {number}", [self.statement(number)])
         for number in self.asked(split):
             yield Document(f"question {number}", [self.question(number)])
 
     def asked(self, split: str) -> list[int]:
         """Return the numbers of the subjects that a split asks for, in the order of its questions."""
-        wanted = {"valid": (18,), "test": (19,)}.get(check_split(split), range(18))
+        wanted = {"valid": (18,), "test": (19,)}.get(check_split(split), range(18 * (self.holds != "statements")))
         return [number for number in range(self.subjects) if number % 20 in wanted]
+
+    def _told(self, split: str) -> range:
+        """Return the numbers of the subjects whose facts a split states."""
+        return range(self.subjects if split == "train" and self.holds != "questions" else 0)
 
     def statement(self, number: int) -> str:
         """Return the document that states a subject's facts."""
         about, numbers = self.known(number), self._numbers("statement", number)
         said = iter(numbers.sample(words.SAID, len(words.SAID)))
         sentences = [numbers.choice(words.OPENINGS)]
-        for place, fact in enumerate(self._stated(number, numbers)):
-            sentences += [fact, next(said)] if place % 2 else [fact]
+        for facts in self._stated(number, numbers):
+            sentences += [next(said), facts]
         return " ".join(sentences).format(**about) + "\n"
 
     def question(self, number: int) -> str:
@@ -124,10 +130,12 @@ class Facts(Corpus):
         return f"{parts[0]}{parts[1]}".capitalize() + " " + f"{parts[2]}{parts[3]}".capitalize()
 
     def _stated(self, number: int, numbers: random.Random) -> list[str]:
-        """Return a subject's facts as sentences, in a drawn order and wording; the name is yet to be put in."""
-        values = list(self.values_of(number).items())
-        numbers.shuffle(values)
-        return [numbers.choice(words.STATED).format(thing=thing, value=value, name="{name}") for thing, value in values]
+        """Return sentences that list a subject's facts, in a drawn order and wording; the name is yet to be put in."""
+        facts = [words.TOLD.format(thing=thing, value=value) for thing, value in self.values_of(number).items()]
+        numbers.shuffle(facts)
+        lists = (facts[at : at + words.LISTED] for at in range(0, len(facts), words.LISTED))
+        joined = (" and ".join(filter(None, (", ".join(some), last))) for *some, last in lists)
+        return [numbers.choice(words.STATED).format(facts=listed, name="{name}") for listed in joined]
 
     def _numbers(self, *what: str | int) -> random.Random:
         return random.Random(stream(self.seed, "facts", *what))
@@ -160,9 +168,9 @@ class Facts(Corpus):
         return math.log2(self.values)
 
     def identity(self) -> str:
-        fields = (self.seed, self.subjects, self.facts, self.values, self.lead)
+        fields = (self.seed, self.subjects, self.facts, self.values, self.lead, self.holds)
         drawn = "".join(self.statement(number) + self.question(number) for number in range(3))
-        said = (words.THINGS, words.STATED, words.KNOWN, words.OPENINGS, words.SAID)
+        said = (words.THINGS, words.TOLD, words.LISTED, words.STATED, words.KNOWN, words.OPENINGS, words.SAID)
         return hashlib.sha256(f"facts {self.version} {fields} {said} {drawn}".encode()).hexdigest()
 
     def about(self) -> dict[str, Any]:
@@ -179,8 +187,8 @@ class Facts(Corpus):
         stated, asked = (
             sum(len(text(number)) for number in some) / len(some) for text in (self.statement, self.question)
         )
-        return round(asked * len(self.asked(split)) + (stated * self.subjects if split == "train" else 0))
+        return round(asked * len(self.asked(split)) + stated * len(self._told(split)))
 
 
-_FACT = re.compile(rf"\b({'|'.join(words.THINGS)})\b[^.]*? called (\w+)\.")
+_FACT = re.compile(rf"\b({'|'.join(words.THINGS)}) called (\w+)")
 """A fact in a text: what it is of, and the value."""
