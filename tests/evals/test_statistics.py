@@ -20,6 +20,15 @@ def test_a_mean_is_scipys(values: list[float]):
     assert found.n == len(values)
 
 
+def test_the_interval_of_a_share_ends_where_a_share_does():
+    for right in (np.array([1.0] * 20 + [0.0]), np.array([0.0] * 20 + [1.0])):
+        found = ratio(right, np.ones(21))
+        share = found.as_share()
+        assert found.low < 0 or found.high > 1
+        assert (share.mean, share.n) == (found.mean, 21)
+        assert (share.low, share.high) == (max(found.low, 0), min(found.high, 1))
+
+
 def test_a_ratio_is_the_delta_methods():
     generator = np.random.default_rng(0)
     counts = generator.integers(1, 40, 500)

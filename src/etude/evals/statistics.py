@@ -39,6 +39,10 @@ class Estimate:
         low, high = sorted((self.low * factor, self.high * factor))
         return Estimate(self.mean * factor, low, high, self.n)
 
+    def as_share(self) -> Estimate:
+        """Return the estimate of a share, with an interval that ends where a share does."""
+        return Estimate(self.mean, max(0.0, self.low), min(1.0, self.high), self.n)
+
     def above(self, bound: float) -> bool:
         """Return whether the whole interval lies above a bound."""
         return self.n > 1 and self.low > bound

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -40,8 +39,7 @@ def units_of(documents: Int[np.ndarray, " C"]) -> Units:
 def share_curve(r: Float[np.ndarray, " C"], units: Units, alphas: Sequence[float]) -> list[Estimate]:
     """Return the share of chunks with r at most each alpha, with intervals that end where a share does."""
     every = np.ones(len(r))
-    found = [ratio(*_by_unit(units, (r <= alpha) * every, every)) for alpha in alphas]
-    return [replace(share, low=max(0.0, share.low), high=min(1.0, share.high)) for share in found]
+    return [ratio(*_by_unit(units, (r <= alpha) * every, every)).as_share() for alpha in alphas]
 
 
 def curve(
