@@ -163,3 +163,22 @@ def test_ablations_change_one_thing_each() -> None:
 def test_what_cannot_be_asked_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         replace(SMALL, **changes)
+
+
+def test_questions_are_looked_up_in_a_library_of_their_statements() -> None:
+    study = Retrieval().resolve()
+    asked, stated = study.train.data, study.searched.data
+    assert isinstance(asked.corpus, Facts) and isinstance(stated.corpus, Facts)
+    assert (asked.corpus.holds, stated.corpus.holds, stated.like) == ("questions", "statements", asked)
+    assert replace(stated.corpus, holds="questions") == asked.corpus and study.neighbours.data == asked
+    assert study.neighbours.of == study.searched and study.searched.chunk == study.model.chunk
+    whole = replace(study, train=replace(study.train, data=replace(asked, corpus=replace(asked.corpus, holds="both"))))
+    assert whole.searched.data == whole.train.data and whole.neighbours.data is None
+
+
+@pytest.mark.slow
+def test_planted_facts_are_learned_to_be_looked_up(lab: Lab) -> None:
+    study = replace(Retrieval.presets()["quick"], retrofit=0, ks=(2,))
+    scores = lab.run(study).result["scores"]
+    on, off, plain = (scores[name]["answers"]["right"] for name in ("retrieval, k = 2", "retrieval, off", "plain"))
+    assert on["low"] > 0.9 and max(off["high"], plain["high"]) < 0.1

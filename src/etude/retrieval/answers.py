@@ -36,7 +36,7 @@ def answers(recipe: Answers, inputs: Mapping[Recipe, Run], run: Draft) -> dict[s
     right, count, nats = sums.T
     run.save(BY_DOCUMENT, {"right": right, "count": count, "nats": nats})
     return {
-        "right": ratio(right, count).to_json(),
+        "right": ratio(right, count).as_share().to_json(),
         "bits": ratio(nats, count).scaled(1 / math.log(2)).to_json(),
         "entropy": corpus.bits_per_answer,
         "n": int(count.sum()),

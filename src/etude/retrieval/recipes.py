@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from etude.core.errors import UsageError
 from etude.core.recipe import Estimate, Recipe
@@ -181,6 +181,8 @@ class Answers(Recipe, kind="answers", does="etude.retrieval.answers:answers"):
     Attributes:
         of: the score of the model, on the corpus `facts`.
     """
+
+    version: ClassVar[int] = 2  # 2: the interval of a share ends where a share does
 
     of: BitsPerByte
 

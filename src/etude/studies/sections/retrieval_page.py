@@ -66,11 +66,11 @@ def _findings(study: Retrieval, done: Mapping[Recipe, Run]) -> Iterator[Finding]
         "on against as many parameters": ("Against a plain decoder of as many parameters it comes to ", ""),
         "on against as many FLOPs": ("Against a plain decoder of as many FLOPs a token it comes to ", ""),
     }
+    if study.asks:
+        yield _answers(study, done)
     for name, (before, after) in words.items():
         if name in found:
             yield _finding(study, done, found[name], before, after)
-    if study.asks:
-        yield _answers(study, done)
     if study.knn:
         yield _of_knn(study, done)
     if study.sizes:

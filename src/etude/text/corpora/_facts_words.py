@@ -11,8 +11,8 @@ VALUES = len(SYLLABLES) ** 2
 THINGS = ("lantern", "boat", "remedy", "song", "knife", "well", "charm", "bread")
 """What a subject has, each under a name of its own: the facts."""
 
-TOLD = "a {thing} called {value}"
-"""A fact, as it is listed. The value is what follows `called`, a word that no other sentence has."""
+TOLD = "the {thing} {value}"
+"""A fact, as it is listed. No other sentence has a name behind a thing."""
 
 LISTED = 4
 """Facts in a sentence, at most."""

@@ -27,10 +27,10 @@ class Facts(Corpus):
     `log2(values)` bits for each, and who has it at hand pays nothing.
 
     A statement is a short document about one subject that lists all its facts, in an order and wording of its own,
-    among other sentences. All statements are in `train`. A question is another document about the subject: a first part of
-    `lead` words or more that names it again and again, as its statement does, and tells no fact; then every fact, in
-    another order. Of every twenty subjects eighteen are asked in `train`, behind all statements, so that a model can
-    learn there to look facts up; one is asked in `valid` and one in `test`, whose facts are stated once in
+    among other sentences. All statements are in `train`. A question is another document about the subject: a first
+    part of `lead` words or more that names it again and again, as its statement does, and tells no fact; then every
+    fact, in another order. Of every twenty subjects eighteen are asked in `train`, behind all statements, so that a
+    model can learn there to look facts up; one is asked in `valid` and one in `test`, whose facts are stated once in
     `train` and nowhere else there. Where a library is to be a text of its own, `holds` parts the two.
 
     Neighbours of a chunk reach the model from the chunk's end on (Borgeaud et al. 2021). A token is at
@@ -109,9 +109,9 @@ class Facts(Corpus):
         return {thing: self.value(numbers.randrange(self.values)) for thing in words.THINGS[: self.facts]}
 
     def value(self, number: int) -> str:
-        """Return one of the values as a word."""
+        """Return one of the values, a word with a capital."""
         first, second = divmod(number * 2999 % words.VALUES, len(words.SYLLABLES))  # a few do not all begin alike
-        return words.SYLLABLES[first] + words.SYLLABLES[second]
+        return (words.SYLLABLES[first] + words.SYLLABLES[second]).capitalize()
 
     def known(self, number: int) -> dict[str, str]:
         """Return what is said of a subject in every document about it, its name among it; no two have one name."""
@@ -168,7 +168,8 @@ class Facts(Corpus):
         return math.log2(self.values)
 
     def identity(self) -> str:
-        fields = (self.seed, self.subjects, self.facts, self.values, self.lead, self.holds)
+        # Not `holds`: a library's statements and the questions about them are parts of one text.
+        fields = (self.seed, self.subjects, self.facts, self.values, self.lead)
         drawn = "".join(self.statement(number) + self.question(number) for number in range(3))
         said = (words.THINGS, words.TOLD, words.LISTED, words.STATED, words.KNOWN, words.OPENINGS, words.SAID)
         return hashlib.sha256(f"facts {self.version} {fields} {said} {drawn}".encode()).hexdigest()
@@ -190,5 +191,5 @@ class Facts(Corpus):
         return round(asked * len(self.asked(split)) + stated * len(self._told(split)))
 
 
-_FACT = re.compile(rf"\b({'|'.join(words.THINGS)}) called (\w+)")
+_FACT = re.compile(rf"\b({'|'.join(words.THINGS)}) ([A-Z][a-z]+)")
 """A fact in a text: what it is of, and the value."""
