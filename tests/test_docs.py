@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -31,3 +33,13 @@ def test_every_link_between_documents_leads_somewhere() -> None:
     assert len(links) > 3
     broken = [f"{page.name}: {link}" for page, link in links if "://" not in link and not (page.parent / link).exists()]
     assert broken == []
+
+
+def test_the_arithmetic_of_a_large_library_comes_to_what_its_page_says() -> None:
+    page = (ROOT / "docs" / "retrieval-at-scale.md").read_text(encoding="utf-8")
+    found = re.search(r"```python\n(.*?)```\n+```text\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(found[1], {})
+    assert printed.getvalue() == found[2]

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from etude.core.done import Done
-from etude.core.engines import on_ray
+from etude.core.engines import cluster
 from etude.core.engines.arrival import arrived
-from etude.core.engines.on_ray import OnRay, lack, needs, require_answer
+from etude.core.engines.cluster import lack, require_answer
+from etude.core.engines.on_ray import OnRay, needs
 from etude.core.engines.post import check_shared, opened_post, writer
 from etude.core.engines.ray_task import make_in_task
 from etude.core.errors import BusyError, EtudeError, Interrupted, UsageError
@@ -198,7 +199,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, init: Callable[[], Any]) -> list[s
         return answer
 
     ray = SimpleNamespace(is_initialized=lambda: False, init=begin, shutdown=lambda: became.append("ended"))
-    monkeypatch.setattr(on_ray, "_imported", lambda local: ray)
+    monkeypatch.setattr(cluster, "_imported", lambda local: ray)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     return became
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,7 +146,37 @@ def test_every_key_stands_in_the_list_of_its_nearest_centroid_and_once(clustered
 
 
 def test_how_many_lists_there_are_follows_from_the_keys():
-    assert [lists_for(n) for n in (1, 39, 1000, 200_000, 1_000_000)] == [1, 1, 25, 1024, 2048]
+    assert [lists_for(n) for n in (1, 39, 1000, 200_000, 1_000_000)] == [1, 1, 25, 4096, 8192]
+
+
+def test_the_spread_of_a_list_is_the_mean_squared_distance_of_its_keys_from_the_centroid(clustered):
+    keys, _, found = clustered
+    for number in range(len(found.centroids)):
+        members = found.members[found.bounds[number] : found.bounds[number + 1]]
+        away = np.square(keys[members] - found.centroids[number]).sum(1)
+        assert found.spreads[number] == pytest.approx(away.mean(), rel=1e-5)
+
+
+def test_a_list_without_keys_has_no_spread(monkeypatch):
+    monkeypatch.setattr(lists, "placed", lambda keys, count: np.array([[0, 0], [9, 9], [2, 0]], "f4"))
+    found = made(Keys([np.array([[2, 0], [0, 1], [0, 0], [3, 0]], "f4")]))
+    assert found.members.tolist() == [1, 2, 0, 3] and found.bounds.tolist() == [0, 2, 2, 4]
+    assert found.spreads.tolist() == [0.5, 0, 0.5]
+
+
+def test_of_two_lists_whose_centroids_are_nearly_as_far_the_denser_is_looked_through_first():
+    """Angles on a circle: the wide list's centroid lies inwards and a little nearer, and its keys lie further."""
+    angles = np.array([-1.5, -1.3, 1.3, 1.5, 0.45, 0.5, 0.55])
+    keys = np.stack([np.cos(angles), np.sin(angles)], 1).astype("f4")
+    centroids = np.stack([keys[:4].mean(0), keys[4:].mean(0)])
+    spreads = np.array([np.square(keys[:4] - centroids[0]).sum(1).mean(), 0.0], "f4")
+    query = np.array([[np.cos(-0.6), np.sin(-0.6)]], "f4")
+    away = np.square(query - centroids).sum(1)
+    assert away[0] < away[1] < away[0] + index.WIDE * spreads[0]
+    found = Lists(centroids, spreads, np.arange(7), np.array([0, 4, 7]))
+    assert Inverted(Keys([keys]), found, 1).search(query, 1).numbers.tolist() == [[4]]
+    by_centroid = replace(found, spreads=np.zeros(2, "f4"))
+    assert Inverted(Keys([keys]), by_centroid, 1).search(query, 1).numbers.tolist() == [[1]]
 
 
 @pytest.mark.parametrize("probes", [1, 3, 4, 9, 50, 1000])
@@ -159,7 +190,8 @@ def test_the_lists_are_looked_through_as_faiss_does(clustered, probes):
     theirs.nprobe = probes
     queries = drawn(200, 16, seed=5, clusters=60)
     away, numbers = theirs.search(queries, 5)
-    ours = Inverted(Keys([keys]), found, probes).search(queries, 5)
+    by_centroid = replace(found, spreads=np.zeros_like(found.spreads))  # as faiss orders lists
+    ours = Inverted(Keys([keys]), by_centroid, probes).search(queries, 5)
     full = numbers[:, -1] >= 0  # where their lists hold too few, ours are searched exactly
     assert full.sum() > 100
     assert np.array_equal(ours.numbers[full], numbers[full])
@@ -193,7 +225,8 @@ def test_nobody_finds_the_own_document_or_a_banned_one_in_a_few_lists(clustered,
 def test_a_query_whose_lists_hold_too_few_is_searched_exactly():
     keys = np.concatenate([drawn(300, 4, clusters=1), drawn(5, 4, clusters=1) + 100])
     held = Keys([keys], np.repeat([0, 1], [300, 5]))
-    apart = Lists(np.stack([keys[:300].mean(0), keys[300:].mean(0)]), np.arange(305), np.array([0, 300, 305]))
+    centroids = np.stack([keys[:300].mean(0), keys[300:].mean(0)])
+    apart = Lists(centroids, np.zeros(2, "f4"), np.arange(305), np.array([0, 300, 305]))
     queries, own = keys[298:], np.repeat([0, 1], [2, 5])
     same(Inverted(held, apart, 1).search(queries, 6, own), exact(held, queries, 6, own))
 
@@ -244,6 +277,6 @@ def test_what_is_kept_is_read_again_and_only_if_it_is_whole_and_of_these_keys(cl
 
 def test_without_faiss_lists_are_refused_and_exact_search_is_not(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(UsageError, match=r"--index ivf needs faiss: pip install 'etude\[retrieval\]', or use --index"):
+    with pytest.raises(UsageError, match=r"ivf and lance need faiss: pip install 'etude\[retrieval\]', or use --index"):
         made(Keys([drawn(100)]))
     assert exact(Keys([drawn(100)]), drawn(2), 3).numbers.shape == (2, 3)

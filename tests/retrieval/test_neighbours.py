@@ -12,7 +12,7 @@ import pytest
 from etude.cli.app import main
 from etude.core.errors import DamagedError, Interrupted, UsageError
 from etude.core.lab import Lab
-from etude.retrieval import neighbours_work
+from etude.retrieval import neighbours_work, prepared
 from etude.retrieval.embedders.tfidf import Tfidf
 from etude.retrieval.exact import distances
 from etude.retrieval.libraries import chunks_of, database_of, embedder_of
@@ -129,7 +129,7 @@ def test_lists_find_nearly_the_same_and_the_recall_is_measured(lab, run):
 
 def test_size_decides_between_exact_search_and_lists(lab, monkeypatch):
     pytest.importorskip("faiss", exc_type=ImportError)
-    monkeypatch.setattr(neighbours_work, "ABOVE", 100)
+    monkeypatch.setattr(prepared, "ABOVE", 100)
     assert lab.run(replace(RECIPE, k=2, splits=("valid",))).result["index"]["kind"] == "ivf"
     assert lab.run(replace(RECIPE, k=2, splits=("valid",), index="exact")).result["index"]["kind"] == "exact"
 

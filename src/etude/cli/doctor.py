@@ -29,6 +29,7 @@ ENOUGH_MEMORY, ENOUGH_DISK = 4e9, 5e9
 EXTRAS = {
     "faiss": ("retrieval", "searching a large library"),
     "datasketch": ("retrieval", "finding near-duplicates"),
+    "lance": ("lance", "searching a library on disk"),
     "ray": ("ray", "more than one machine"),
     "huggingface_hub": ("hub", "models and data sets from the hub"),
     "pyarrow": ("hub", "parquet files"),

@@ -161,7 +161,7 @@ class Draft:
         self.scratch = path / "scratch"
         self.notes: dict[str, Any] = {}
         self.stopwatch = Stopwatch(self.scratch / "clock.json")
-        self._first: tuple[float, float] | None = None
+        self._first: tuple[float, float, str] | None = None
         self._shown = 0.0
         if path.exists() and not self._same_recipe():
             shutil.rmtree(path)
@@ -234,13 +234,13 @@ class Draft:
     def progress(self, done: float, total: float, unit: str = "steps", note: str = "") -> None:
         """Say how far the work is. Cheap enough to call at every step: it writes at most twice a second."""
         now = time.monotonic()
-        if self._first is None:
-            self._first = (now, done)
+        if self._first is None or self._first[2] != unit:  # work of another kind has a rate of its own
+            self._first = (now, done, unit)
         if now - self._shown < 0.5 and done < total:
             return
         self._shown = now
         self.require_ours()
-        since, start = self._first
+        since, start, _ = self._first
         rate = (done - start) / (now - since) if now > since else 0.0
         state = {"done": done, "total": total, "unit": unit, "note": note, "rate": rate}
         write_json(self.scratch / "progress.json", state)

@@ -61,12 +61,13 @@ def make(
         if final.exists():  # a folder of that name that is no run: moved or half-deleted by hand
             shutil.rmtree(final)
         partial = root / f"{recipe.id}.partial"
+        resumed = partial.exists()
         if (partial / MANIFEST).exists():  # the manifest is written last: all but the final step was done
             return seal(partial)
         try:
             return _done(Draft(partial, recipe, say=say), inputs, threads, begin)
         except UsageError:
-            if not list(partial.glob("scratch/checkpoint-*")):
+            if not resumed and not list(partial.glob("scratch/checkpoint-*")):
                 shutil.rmtree(partial)
             raise
         except Exception as error:

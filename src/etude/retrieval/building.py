@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,14 +14,17 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from etude.core.engines.arrival import require_shown
 from etude.core.errors import DamagedError, EtudeError, UsageError
 from etude.core.files import replacing
 from etude.retrieval.embedders.base import Embedder, LiveEmbedder
-from etude.retrieval.manifest import MANIFEST, SHARD, Manifest, Stored, shard_name
+from etude.retrieval.manifest import MANIFEST, Manifest, Stored, shard_for, shard_name
 from etude.text.chunks import Chunks
 
 
-def planned(chunks: Chunks, embedder: LiveEmbedder, spec: Embedder, tokenizer: str, shard: int = SHARD) -> Manifest:
+def planned(
+    chunks: Chunks, embedder: LiveEmbedder, spec: Embedder, tokenizer: str, shard: int | None = None
+) -> Manifest:
     """Return the manifest of a volume of which nothing is made yet.
 
     Args:
@@ -29,8 +32,9 @@ def planned(chunks: Chunks, embedder: LiveEmbedder, spec: Embedder, tokenizer: s
         embedder: what embeds them.
         spec: its recipe.
         tokenizer: hash of the chunks' tokenizer (`same_tokens.hash_of`).
-        shard: chunks in a shard.
+        shard: chunks in a shard; none takes what suits so many.
     """
+    shard = shard_for(len(chunks)) if shard is None else shard
     return Manifest(
         chunk=chunks.size,
         chunks=len(chunks),
@@ -54,8 +58,7 @@ def build(
     """Embed chunks into a folder, going on with what stands there, and return the manifest.
 
     A shard whose file is no longer what the manifest says is made again. While one shard is embedded, a thread writes
-    the one before. Elsewhere shard n is made by `written(folder, n, embedded(plan.rows(n), chunks, embedder))`,
-    whatever became of the others.
+    the one before. `gathered` has shards made elsewhere.
 
     Args:
         folder: where shards and manifest are written.
@@ -68,16 +71,14 @@ def build(
         UsageError: the folder holds another database, or a key is not finite.
         EtudeError: the disk is full. What is there stays good, and the same call goes on from it.
     """
-    manifest = _resumed(folder, plan)
-    missing = [number for number, shard in enumerate(manifest.shards) if shard is None]
-    done = plan.chunks - sum(len(plan.rows(number)) for number in missing)
+    manifest, missing, done = _resumed(folder, plan)
 
     def keep(number: int, keys: Float[np.ndarray, "n d"]) -> None:
         nonlocal manifest
         manifest = manifest.having(number, written(folder, number, keys))
         manifest.write(folder)
 
-    with _told_when_full(folder), ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
+    with told_when_full(folder), ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
         writing = writer.submit(manifest.write, folder)
         for number in missing:
             keys = embedded(plan.rows(number), chunks, embedder, lambda n, had=done: progress(had + n, plan.chunks))
@@ -85,6 +86,39 @@ def build(
             writing = writer.submit(keep, number, keys)
             done += len(keys)
         writing.result()
+    return manifest
+
+
+def gathered(
+    folder: Path,
+    plan: Manifest,
+    make: Callable[[Sequence[int]], Iterable[tuple[int, Stored]]],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Manifest:
+    """Have the shards made elsewhere that a folder lacks, keep the manifest as they come, and return it. The other
+    arguments are those of `build`, and either goes on from what the other left.
+
+    Args:
+        folder: of this machine and of those that make shards.
+        plan: what `planned` returned.
+        make: makes the shards of these numbers in the folder, each by `written` of what is `embedded`, and tells of
+            each what its file is, in any order.
+        progress: called with chunks done and in all.
+
+    Raises:
+        UsageError: the folder holds another database.
+        EtudeError: the disk is full, or a shard does not show here.
+    """
+    with told_when_full(folder):
+        manifest, missing, done = _resumed(folder, plan)
+        manifest.write(folder)
+        for number, shard in make(missing):
+            require_shown(folder / shard_name(number))
+            manifest = manifest.having(number, shard)
+            manifest.write(folder)
+            done += len(plan.rows(number))
+            progress(done, plan.chunks)
+    _clear(folder)
     return manifest
 
 
@@ -120,14 +154,26 @@ def written(folder: Path, number: int, keys: Float[np.ndarray, "n d"]) -> Stored
     return Stored(size, found.hexdigest())
 
 
-def _resumed(folder: Path, plan: Manifest) -> Manifest:
-    """Return the plan with what stands in the folder already.
+def _resumed(folder: Path, plan: Manifest) -> tuple[Manifest, list[int], int]:
+    """Return the plan with what stands in the folder already, the numbers of the shards that do not, and how many
+    chunks are done.
 
     Raises:
         UsageError: what stands there is of something else.
     """
-    for torn in folder.glob(".*.tmp"):  # a write that a kill cut off
-        torn.unlink()
+    _clear(folder)
+    found = _standing(folder, plan)
+    missing = [number for number, shard in enumerate(found.shards) if shard is None]
+    return found, missing, plan.chunks - sum(len(plan.rows(number)) for number in missing)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a kill or a lost machine cut off in the middle of a write."""
+    for torn in folder.glob(".*.tmp"):
+        torn.unlink(missing_ok=True)
+
+
+def _standing(folder: Path, plan: Manifest) -> Manifest:
     if not (folder / MANIFEST).exists():
         return plan
     found = Manifest.read(folder)
@@ -146,7 +192,7 @@ def _resumed(folder: Path, plan: Manifest) -> Manifest:
 
 
 @contextmanager
-def _told_when_full(folder: Path) -> Iterator[None]:
+def told_when_full(folder: Path) -> Iterator[None]:
     """Raise EtudeError in the block where the disk is full."""
     try:
         yield

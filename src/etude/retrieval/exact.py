@@ -190,6 +190,15 @@ def padded(found: Found, k: int) -> Found:
     return Found(np.pad(found.distances, more, constant_values=np.inf), np.pad(found.numbers, more, constant_values=-1))
 
 
+def completed(found: Found, keys: Keys, queries: Float[np.ndarray, "Q d"], own: Int[np.ndarray, " Q"]) -> Found:
+    """Return what was found, with the queries searched exactly that came out with fewer than there are."""
+    k = found.numbers.shape[1]
+    short = np.flatnonzero((found.numbers >= 0).sum(1) < np.minimum(k, keys.available(own)))
+    if len(short):
+        found.distances[short], found.numbers[short] = exact(keys, queries[short], k, own[short])
+    return found
+
+
 def _fetched(
     keys: Keys, queries: Float[Tensor, "Q d"], own: Int[np.ndarray, " Q"], fetch: int
 ) -> tuple[Float[np.ndarray, " Q"], Int[np.ndarray, "Q n"], float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from etude.core.errors import UsageError
 from etude.core.files import read_json
@@ -33,12 +33,15 @@ class Library(Recipe, kind="library", does="etude.retrieval.work:library"):
         embedder: what makes a key of a chunk.
         extends: a library that this text is added to, which is not embedded again. The embedder stays as it was fitted
             for that one, and the text is in the same tokens.
+        through: what embeds: this process, or the Ray cluster at `$RAY_ADDRESS` (none: one of this machine's own),
+            whose machines share the folder of runs.
     """
 
     data: Tokens = field(default_factory=Tokens)
     chunk: int = 64
     embedder: Embedder = field(default_factory=Tfidf)
     extends: Library | None = None
+    through: Literal["here", "ray"] = cosmetic("here")
 
     def check(self) -> None:
         if self.chunk < 1:
@@ -100,22 +103,26 @@ class Neighbours(NeighboursRecipe, kind="neighbours", does="etude.retrieval.neig
         data: the text whose chunks are looked for; none takes the library's own, of one that extends the last added.
         k: how many are kept of each.
         splits: which splits of the text.
-        index: `exact` compares with every key; `ivf` with those in lists nearby (faiss); `by-size` takes lists from
-            262,144 keys on.
+        index: `exact` compares with every key; `ivf` with those in lists nearby (faiss); `lance` does so with lists on
+            disk, for keys that memory has no room for; `by-size` takes `ivf` from 262,144 keys on.
         recall: share of the ten nearest that lists have to find. On a sample it is measured, and met.
         near_duplicates: Jaccard similarity of token 13-grams from which two documents are nearly the same; 0 keeps
             every document.
         show: how many chunks are printed beside their neighbours, of the 64 that are kept in words.
+        through: what searches: this process, or the Ray cluster at `$RAY_ADDRESS`, as for a library.
     """
+
+    version: ClassVar[int] = 2  # 2: lists are looked through in the order of their distance and spread
 
     of: Library
     data: Tokens | None = None
     k: int = 10
     splits: tuple[Split, ...] = SPLITS
-    index: Literal["by-size", "exact", "ivf"] = "by-size"
+    index: Literal["by-size", "exact", "ivf", "lance"] = "by-size"
     recall: float = 0.98
     near_duplicates: float = 0.8
     show: int = cosmetic(0)
+    through: Literal["here", "ray"] = cosmetic("here")
 
     def check(self) -> None:
         if self.k < 1:

@@ -23,7 +23,11 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 
 SHARD = 8192
-"""Chunks in a shard."""
+"""Chunks in a shard, as long as they are few."""
+
+MOST_SHARDS = 4096
+"""Shards of a volume, at most: each is a file that stands open while it is searched, and the manifest is written anew
+with every one."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,11 @@ class Manifest:
         path, shard = folder / shard_name(number), self.shards[number]
         if shard is None or sha256_of(path) != shard.sha256:
             raise DamagedError(f"{str(path)!r} was changed: its hash is not the one in {MANIFEST}; {AGAIN}")
+
+
+def shard_for(chunks: int) -> int:
+    """Return how many chunks of so many a shard holds: a power of two, which grows where shards would be too many."""
+    return max(SHARD, 1 << (-(-chunks // MOST_SHARDS) - 1).bit_length())
 
 
 AGAIN = "remove the library's run and make it again"

@@ -3,103 +3,46 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+import torch
 from safetensors.numpy import load_file, save_file
 
-from etude.core.errors import UsageError
-from etude.core.files import read_json, replacing, write_json
+from etude.core.engines.arrival import require_shown
+from etude.core.files import replacing, write_json
 from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
-from etude.retrieval.database import Database
-from etude.retrieval.duplicates import Duplicate, documents, near_duplicates
-from etude.retrieval.embedders.base import LiveEmbedder
-from etude.retrieval.exact import Found, Keys, exact, pieces
-from etude.retrieval.index import ABOVE, AT_ONCE, Inverted, fewest_probes
-from etude.retrieval.libraries import chunks_of, database_of, embedder_of
-from etude.retrieval.lists import kept
-from etude.retrieval.recipes import Library, Neighbours
-from etude.retrieval.same_tokens import hash_of
+from etude.retrieval import lance_index
+from etude.retrieval.approximate import Approximate
+from etude.retrieval.duplicates import Duplicate
+from etude.retrieval.exact import Found, pieces
+from etude.retrieval.index import AT_ONCE
+from etude.retrieval.lance_index import Each
+from etude.retrieval.over_ray import Part, joined_for, over_ray, reachable
+from etude.retrieval.prepared import (
+    LANCE,
+    Kind,
+    Opened,
+    Search,
+    Split,
+    documents_in,
+    kept_index,
+    kind_of,
+    made_index,
+    opened,
+)
+from etude.retrieval.recipes import Neighbours
 from etude.retrieval.shown import EXAMPLES, written_out
-from etude.text.chunks import Chunks, Volumes
-from etude.text.data import TextData
-
-SAMPLE = 1024
-"""Chunks, spread evenly over the splits, by which it is chosen how many lists are looked through."""
-
-LISTS, PROBES, DUPLICATES = "lists.safetensors", "probes.json", "duplicates.json"
-"""What is kept in scratch beside the blocks, so that a work that goes on goes on with the same."""
+from etude.text.chunks import Volumes
 
 NAMED = 5
 """Near-duplicates that the result names."""
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """The chunks of one split that are looked for.
-
-    Attributes:
-        name: train, valid or test.
-        chunks: all of them.
-        whole: numbers of those that are complete. A shorter one ends its document, and nothing reads its neighbours.
-        before: documents of the library before this text, where the split is one of its volumes; else None.
-        first: chunks of the library before it, likewise.
-    """
-
-    name: str
-    chunks: Chunks
-    whole: Int[np.ndarray, " W"]
-    before: int | None = None
-    first: int | None = None
-
-    def own(self, numbers: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """Return the library's document that each chunk is of, -1 for none."""
-        if self.before is None:
-            return np.full(len(numbers), -1)
-        return self.chunks.document[numbers] + self.before
-
-
-@dataclass(frozen=True, eq=False)
-class Search:
-    """A library, opened to be searched for the chunks of a text."""
-
-    keys: Keys
-    embedder: LiveEmbedder
-    index: Inverted | None
-    k: int
-
-    def of(self, split: Split, numbers: Int[np.ndarray, " n"]) -> Found:
-        """Return the neighbours of chunks of a split."""
-        queries, own = self.queries(split, numbers), split.own(numbers)
-        if self.index is not None:
-            return self.index.search(queries, self.k, own)
-        return exact(self.keys, queries, self.k, own)
-
-    def queries(self, split: Split, numbers: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n d"]:
-        """Return the keys of chunks: those that the library has already, or new ones."""
-        return queries_of(self.keys, self.embedder, split, numbers)
-
-
-def queries_of(
-    keys: Keys, embedder: LiveEmbedder, split: Split, numbers: Int[np.ndarray, " n"]
-) -> Float[np.ndarray, "n d"]:
-    """Return what chunks are looked for by. Those of the library's own text have their keys already.
-
-    Raises:
-        UsageError: a number is not finite.
-    """
-    if split.first is not None:
-        return keys.take(numbers + split.first)
-    made = [embedder(*split.chunks.read(numbers[at])) for at in pieces(len(numbers), embedder.at_once)]
-    found = np.concatenate([np.empty((0, keys.dimension), np.float32), *made])
-    if not np.isfinite(found).all():
-        raise UsageError("an embedding is not finite: the embedder's model has diverged; take another")
-    return found
 
 
 def neighbours(recipe: Neighbours, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
@@ -111,33 +54,28 @@ def neighbours(recipe: Neighbours, inputs: Mapping[Recipe, Run], run: Draft) -> 
         DamagedError: a shard of the library is not what was written.
     """
     started = time.perf_counter()
-    text, volumes = TextData.open(inputs[recipe.text]), chunks_of(recipe.of, inputs)
-    database, embedder = _opened(recipe.of, inputs, text)
-    doubles = _duplicates(recipe, text, volumes, run)
-    keys = Keys([part for _, part in database.shards()], volumes.document, _banned(doubles, volumes))
-    splits = [_split(name, text, volumes) for name in recipe.splits]
-    index, measured = _index(recipe, keys, database.identity, embedder, splits, run)
-    prepared = time.perf_counter()
-    search = Search(keys, embedder, index, recipe.k)
-    total, done, told, tables = sum(len(split.whole) for split in splits), 0, {}, {}
-    for split in splits:
-        for number, at in enumerate(pieces(len(split.whole), AT_ONCE)):
-            _block(search, split, split.whole[at], run.scratch / f"{split.name}-{number:05}.safetensors")
-            done += len(split.whole[at])
-            run.progress(done, total, unit="chunks", note=split.name)
-        tables[split.name] = _table(split, recipe.k, run)
-        told[split.name] = _told(split, tables[split.name])
-    write_json(run.path / EXAMPLES, written_out(splits, tables, volumes, text.tokenizer))
-    notices = _notices(told, volumes, doubles)
+    found = opened(recipe, inputs, run.scratch, partial(run.progress, unit="documents", note="near-duplicates"))
+    volumes, keys, splits, kind = found.volumes, found.keys, found.splits, kind_of(recipe, found)
+    maker = Maker(found, kind, recipe.k, run.scratch)
+    arguments = (recipe, reachable(inputs), kind, run.scratch.absolute())
+    each = partial(map, maker) if recipe.through == "here" else partial(over_ray, run.scratch, elsewhere, arguments)
+    with nullcontext() if recipe.through == "here" else joined_for(torch.get_num_threads()):
+        maker.index, measured = made_index(recipe, found, kind, run.scratch, partial(_told_each, each, run), run.say)
+        prepared = time.perf_counter()
+        _search(splits, each, run)
+    tables = {split.name: _table(split, recipe.k, run) for split in splits}
+    told = {split.name: _told(split, tables[split.name]) for split in splits}
+    write_json(run.path / EXAMPLES, written_out(splits, tables, volumes, found.text.tokenizer))
+    notices = _notices(told, volumes, found.doubles)
     for notice in notices:
         run.say(notice)
     return {
         "k": recipe.k,
-        "library": {"chunks": len(volumes), "documents": _documents(volumes), "identity": database.identity},
+        "library": {"chunks": len(volumes), "documents": documents_in(volumes), "identity": found.database.identity},
         "near_duplicates": {
-            "documents": len(doubles),
+            "documents": len(found.doubles),
             "chunks": int(keys.barred.sum()),
-            "first": [asdict(double) for double in doubles[:NAMED]],
+            "first": [asdict(double) for double in found.doubles[:NAMED]],
         },
         "index": measured,
         "splits": told,
@@ -146,94 +84,73 @@ def neighbours(recipe: Neighbours, inputs: Mapping[Recipe, Run], run: Draft) -> 
     }
 
 
-def _opened(library: Library, inputs: Mapping[Recipe, Run], text: TextData) -> tuple[Database, LiveEmbedder]:
-    """Return a library's keys, read through once, and its embedder."""
-    database, embedder = database_of(library, inputs), embedder_of(library, inputs)
-    if (found := hash_of(text.tokenizer)) != database.tokenizer:
-        raise UsageError(
-            f"the text has another tokenizer ({found[:12]}) than the library ({database.tokenizer[:12]}): make its"
-            " tokens with --data.like the library's data"
-        )
-    if embedder.identity != database.fitted:
-        raise UsageError(
-            f"the library's keys are of another embedder ({database.fitted[:12]}) than the one at hand"
-            f" ({embedder.identity[:12]}): make the library again"
-        )
-    database.verify()
-    return database, embedder
+class Maker:
+    """Makes parts of the work, each by itself: those of an index on disk, and blocks of neighbours.
+
+    Args:
+        found: what the recipe names, opened.
+        kind: how it is searched.
+        k: neighbours of each chunk.
+        scratch: where index and blocks are kept.
+
+    Attributes:
+        index: what is searched; none before there is one, and where the search is exact.
+    """
+
+    def __init__(self, found: Opened, kind: Kind, k: int, scratch: Path) -> None:
+        self.found, self.k, self.scratch = found, k, scratch
+        self.kind: Kind = kind
+        self.index: Approximate | None = None
+
+    def __call__(self, part: Part) -> Part:
+        """Make a part."""
+        if "split" not in part:
+            return lance_index.make(self.found.keys, self.scratch / LANCE, part)
+        if self.kind != "exact" and self.index is None:  # in a worker, where another made it
+            self.index = kept_index(self.found, self.kind, self.scratch)
+        (split,) = (split for split in self.found.splits if split.name == part["split"])
+        search = Search(self.found.keys, self.found.embedder, self.index, self.k)
+        found = search.of(split, split.whole[part["start"] : part["stop"]])
+        with replacing(_block(part, self.scratch)) as temporary:
+            save_file({name: np.ascontiguousarray(values) for name, values in found._asdict().items()}, temporary)
+        return part
 
 
-def _documents(volumes: Volumes) -> int:
-    return sum(len(part.first) - 1 for part in volumes.parts)
+def elsewhere(recipe: Neighbours, inputs: Mapping[Recipe, Run], kind: Kind, scratch: Path) -> Maker:
+    """Return what makes parts on a machine of a cluster, from the folder where the work was started."""
+    return Maker(opened(recipe, inputs, scratch, verify=False), kind, recipe.k, scratch)
 
 
-def _duplicates(recipe: Neighbours, text: TextData, volumes: Volumes, run: Draft) -> list[Duplicate]:
-    """Return the library's documents that are nearly one of the validation or test split; `of` counts through both."""
-    if not recipe.near_duplicates:
-        return []
-    path = run.scratch / DUPLICATES
-    if not path.exists():
-        end, count = text.tokenizer.end, _documents(volumes)
-        found = near_duplicates(
-            (tokens for part in volumes.parts for tokens in documents(part.store, part.end)),
-            (tokens for name in ("valid", "test") for tokens in documents(text.store(name), end)),
-            recipe.near_duplicates,
-            lambda done: run.progress(done, count, unit="documents", note="near-duplicates"),
-        )
-        write_json(path, [asdict(double) for double in found])
-    return [Duplicate(**double) for double in read_json(path)]
+def _told_each(each: Each, run: Draft, parts: list[Part]) -> Iterator[Part]:
+    """Yield the parts of an index as they are made, and say how far that is."""
+    for done, made in enumerate(each(parts), 1):
+        run.progress(done, len(parts), unit="parts", note="index")
+        yield made
 
 
-def _banned(doubles: list[Duplicate], volumes: Volumes) -> Bool[np.ndarray, " documents"]:
-    banned = np.zeros(_documents(volumes), bool)
-    banned[[double.document for double in doubles]] = True
-    return banned
+def _search(splits: Sequence[Split], each: Each, run: Draft) -> None:
+    """Find the neighbours of all chunks, in blocks of which each is kept, those excepted that are kept already."""
+    parts = [part for split in splits for part in _parts(split)]
+    missing = [part for part in parts if not _block(part, run.scratch).exists()]
+    total = sum(len(split.whole) for split in splits)
+    done = total - sum(part["stop"] - part["start"] for part in missing)
+    for part in each(missing):
+        require_shown(_block(part, run.scratch))
+        done += part["stop"] - part["start"]
+        run.progress(done, total, unit="chunks", note=part["split"])
 
 
-def _split(name: str, text: TextData, volumes: Volumes) -> Split:
-    """Return a split. It is one of the library's volumes where it has the same tokens, whatever the recipes say."""
-    chunks = Chunks(text.store(name), volumes.size, text.tokenizer.end)
-    whole = np.flatnonzero(chunks.stops - chunks.starts >= chunks.size)
-    before = 0
-    for part, first in zip(volumes.parts, volumes.first.tolist(), strict=False):
-        if part.store.sha256 == chunks.store.sha256:
-            return Split(name, chunks, whole, before, first)
-        before += len(part.first) - 1
-    return Split(name, chunks, whole)
+def _parts(split: Split) -> list[Part]:
+    """Return the blocks of a split."""
+    count = len(split.whole)
+    return [
+        {"split": split.name, "number": number, "start": at.start, "stop": min(at.stop, count)}
+        for number, at in enumerate(pieces(count, AT_ONCE))
+    ]
 
 
-def _index(
-    recipe: Neighbours, keys: Keys, identity: str, embedder: LiveEmbedder, splits: list[Split], run: Draft
-) -> tuple[Inverted | None, dict[str, Any]]:
-    """Return the lists to search and what is said of them; None, where the search is exact."""
-    if recipe.index == "exact" or (recipe.index == "by-size" and len(keys) < ABOVE):
-        return None, {"kind": "exact", "recall": 1.0}
-    index = Inverted(keys, kept(run.scratch / LISTS, keys, identity, run.say), probes=1)
-    path = run.scratch / PROBES
-    if not path.exists():
-        share = SAMPLE / max(1, sum(len(split.whole) for split in splits))
-        chosen = [split.whole[_spread(len(split.whole), share)] for split in splits]
-        queries = np.concatenate([queries_of(keys, embedder, *each) for each in zip(splits, chosen, strict=True)])
-        own = np.concatenate([split.own(numbers) for split, numbers in zip(splits, chosen, strict=True)])
-        write_json(
-            path, dict(zip(("probes", "recall"), fewest_probes(index, queries, own, recipe.recall), strict=True))
-        )
-    measured = read_json(path)
-    index.probes = measured["probes"]
-    return index, {"kind": "ivf", "lists": len(index.lists.centroids), **measured}
-
-
-def _spread(count: int, share: float) -> Int[np.ndarray, " n"]:
-    """Return numbers spread evenly over the first `count`, about a share of them and at most all."""
-    return np.linspace(0, count - 1, min(count, int(np.ceil(count * share)))).round().astype(np.int64)
-
-
-def _block(search: Search, split: Split, numbers: Int[np.ndarray, " n"], path: Path) -> None:
-    """Find the neighbours of some chunks, unless they are kept already."""
-    if not path.exists():
-        found = search.of(split, numbers)
-        with replacing(path) as temporary:
-            save_file({name: np.ascontiguousarray(part) for name, part in found._asdict().items()}, temporary)
+def _block(part: Part, scratch: Path) -> Path:
+    return scratch / f"{part['split']}-{part['number']:05}.safetensors"
 
 
 def _table(split: Split, k: int, run: Draft) -> Found:
@@ -243,9 +160,9 @@ def _table(split: Split, k: int, run: Draft) -> Found:
     distances = np.lib.format.open_memmap(places[0], "w+", np.float32, shape)
     numbers = np.lib.format.open_memmap(places[1], "w+", np.int64, shape)
     distances[:], numbers[:] = np.inf, -1
-    for number, at in enumerate(pieces(len(split.whole), AT_ONCE)):
-        found = load_file(run.scratch / f"{split.name}-{number:05}.safetensors")
-        distances[split.whole[at]], numbers[split.whole[at]] = found["distances"], found["numbers"]
+    for part in _parts(split):
+        found, at = load_file(_block(part, run.scratch)), split.whole[part["start"] : part["stop"]]
+        distances[at], numbers[at] = found["distances"], found["numbers"]
     distances.flush()
     numbers.flush()
     return Found(distances, numbers)
@@ -272,7 +189,7 @@ def _told(split: Split, table: Found) -> dict[str, Any]:
 
 def _notices(told: Mapping[str, Mapping[str, Any]], volumes: Volumes, doubles: list[Duplicate]) -> list[str]:
     """Return what a person should know of what was not found."""
-    found, held = [], _documents(volumes)
+    found, held = [], documents_in(volumes)
     if doubles:
         those = "one document is" if len(doubles) == 1 else f"{len(doubles)} documents are"
         found.append(

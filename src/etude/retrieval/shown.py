@@ -14,7 +14,7 @@ from etude.core.errors import UsageError
 
 if TYPE_CHECKING:
     from etude.retrieval.exact import Found
-    from etude.retrieval.neighbours_work import Split
+    from etude.retrieval.prepared import Split
     from etude.text.chunks import Chunks, Volumes
     from etude.text.tokenizers.live import Tokenizer
 

@@ -6,19 +6,14 @@ begun again: whoever takes it waits for the run's lock and goes on from its last
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import os
-import shutil
-import socket
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
 from etude.core.done import Done
 from etude.core.engines.arrival import arrived
+from etude.core.engines.cluster import LOCAL, address_of, for_tasks, joined, lack
 from etude.core.engines.engine import Setting
 from etude.core.engines.post import opened_post
 from etude.core.engines.ray_task import make_in_task
@@ -27,26 +22,12 @@ from etude.core.machine import cores
 from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.core.schedule import Task
-from etude.core.signals import put_off, stopped_by_termination
 
 PERIOD = 0.25
 """Seconds between two looks at what tasks say."""
 
 TRIES = 4
 """How often a run is begun whose workers die. A run that needs more memory than there is kills each of them."""
-
-STORE_BYTES = 80 * 2**20
-"""Memory of Ray's own object store, nearly the least that it takes: nothing goes through it."""
-
-QUIET = "critical"
-"""The level of what Ray logs by itself. It would tell of lost workers too, which are told here."""
-
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""What makes a cluster that is started here listen to this machine alone. It is named after the systems on which it is
-the default."""
-
-IMPATIENT = {"RAY_NUM_REDIS_GET_RETRIES": "2"}
-"""How often Ray tries to join where something answers that may be no Ray: 40 seconds each, and 20 times by itself."""
 
 
 class OnRay:
@@ -62,16 +43,16 @@ class OnRay:
 
     def __init__(self, setting: Setting, address: str | None = None) -> None:
         self.setting, self.root = setting, setting.root.absolute()
-        self.address = address or os.environ.get("RAY_ADDRESS") or "local"
+        self.address = address_of(address)
         self._busy: dict[Any, Task] = {}
         self._lost: Counter[str] = Counter()
         self._within = ExitStack()
 
     def __enter__(self) -> OnRay:
-        self.ray = _imported(local=self.address == "local")
+        threads, jobs = self.setting.threads, self.setting.jobs
         with ExitStack() as within:
-            within.enter_context(stopped_by_termination())
-            self._join(within)
+            room = jobs * threads if jobs else max(cores(), threads)
+            self.ray = within.enter_context(joined(self.address, room))
             self._post = within.enter_context(opened_post(self.root))
             self._remote = self.ray.remote(make_in_task)
             self._within = within.pop_all()
@@ -112,34 +93,6 @@ class OnRay:
                     self._post.clear(task.recipe.id)
         return ended
 
-    def _join(self, within: ExitStack) -> None:
-        """Join or start a cluster, unless this process is in one already."""
-        if self.ray.is_initialized():
-            return
-        options: dict[str, Any] = {"address": self.address, "logging_level": QUIET, "log_to_driver": False}
-        threads, jobs = self.setting.threads, self.setting.jobs
-        if self.address == "local":
-            room = jobs * threads if jobs else max(cores(), threads)
-            options |= {"num_cpus": room, "include_dashboard": False, "object_store_memory": STORE_BYTES}
-        else:
-            require_answer(self.address)
-        try:
-            # What is half started here would live on without an owner.
-            with put_off() if self.address == "local" else nullcontext():
-                joined = self.ray.init(**options)
-                within.enter_context(stopped_by_termination())  # once more: Ray took the signal for itself
-                within.callback(self._leave, joined)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise _unreachable(self.address, str(error).strip().partition("\n")[0]) from None
-        except SystemExit:  # Ray's own answer to SIGTERM
-            raise KeyboardInterrupt from None
-
-    def _leave(self, joined: Any) -> None:
-        """Leave the cluster. One that was started here is ended, and its logs, which Ray would keep for ever, go."""
-        self.ray.shutdown()
-        if self.address == "local":
-            shutil.rmtree(joined.address_info["session_dir"], ignore_errors=True)
-
     def _needs(self, task: Task) -> dict[str, float]:
         return needs(task.recipe, self.setting.threads)
 
@@ -148,7 +101,7 @@ class OnRay:
         machines = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         if lacking := lack(self._needs(task), machines):
             told = f"{task.recipe.id} {lacking}"
-            if self.address == "local":
+            if self.address == LOCAL:
                 raise UsageError(f"{told}; see --threads and --device, or join a cluster with --address")
             self.setting.say(f"{told}; waiting for a machine that has it, see --threads and --device")
 
@@ -156,13 +109,12 @@ class OnRay:
         recipe, wanted, inputs = task.recipe, self._needs(task), Done()
         for needed in task.inputs:
             inputs.add(needed, Run(self.root / needed.id))  # by an absolute path: a task works in another folder
-        said = {name: value for name, value in os.environ.items() if name.startswith("ETUDE_")}
         remote = self._remote.options(
             name=recipe.id,
             num_cpus=wanted["CPU"],
             num_gpus=wanted.get("GPU", 0),
             max_retries=0,  # it is begun again below, and said
-            **({"runtime_env": {"env_vars": said}} if said else {}),
+            **for_tasks(),
         )
         arguments = (self.root, recipe.id, recipe, inputs, self.setting.threads, self._post.folder)
         self._busy[remote.remote(*arguments)] = task
@@ -226,43 +178,3 @@ def needs(recipe: Recipe, threads: int) -> dict[str, float]:
     """Return what Ray has to set aside for a recipe: a core for each thread, and a GPU where it works on one."""
     device = str(getattr(recipe, "device", "cpu"))
     return {"CPU": float(threads), **({"GPU": 1.0} if device.startswith("cuda") else {})}
-
-
-def lack(wanted: Mapping[str, float], machines: Sequence[Mapping[str, float]]) -> str:
-    """Return what no machine has enough of, in words, or nothing where one has it all."""
-    if any(all(has.get(name, 0) >= least for name, least in wanted.items()) for has in machines):
-        return ""
-    asked = " and ".join(f"{least:g} {name}" for name, least in wanted.items())
-    most = " and ".join(f"{max((has.get(name, 0) for has in machines), default=0):g} {name}" for name in wanted)
-    return f"needs {asked} on one machine, and the most on any is {most}"
-
-
-def require_answer(address: str, patience: float = 5.0) -> None:
-    """Make sure that something answers at `HOST:PORT`, since Ray itself would try for minutes.
-
-    Raises:
-        UsageError: nothing does.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():  # "auto", or a form that Ray itself refuses
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=patience).close()
-    except (OSError, OverflowError) as error:
-        raise _unreachable(address, str(error)) from None
-
-
-def _unreachable(address: str, reason: str) -> UsageError:
-    return UsageError(
-        f"no Ray cluster could be joined at {address!r} ({reason}); give the address that `ray start --head` printed,"
-        " or leave out --address and unset RAY_ADDRESS to start one here"
-    )
-
-
-def _imported(*, local: bool) -> Any:
-    """Import Ray, told by its environment to report to nobody, and to stay on this machine where it is started here."""
-    if importlib.util.find_spec("ray") is None:
-        raise UsageError("--engine ray needs what is not installed: pip install 'etude[ray]'")
-    for name, value in {"RAY_USAGE_STATS_ENABLED": "0", **(LOOPBACK if local else IMPATIENT)}.items():
-        os.environ.setdefault(name, value)
-    return importlib.import_module("ray")
