@@ -83,10 +83,10 @@ if __name__ == "__main__":
         sys.exit(f"{type(error).__name__}: {error}")
 """
 Begin = Callable[..., subprocess.Popen[str]]
-QUICK = {  # a node that does not answer is given up after a second or two, not after half a minute
+QUICK = {  # a node that does not answer is given up after some seconds, not after half a minute; a busy one answers
     "RAY_health_check_initial_delay_ms": "500",
     "RAY_health_check_period_ms": "500",
-    "RAY_health_check_timeout_ms": "500",
+    "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "3",
 }
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -196,7 +196,7 @@ def told(root: Path) -> list[tuple[int, int]]:
     return [(int(number), int(process)) for number, process in map(str.split, lines)]
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 120.0) -> None:  # Ray takes long to start on a busy machine
+def wait_for(condition: Callable[[], Any], seconds: float = 240.0) -> None:  # Ray takes long to start on a busy machine
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "nothing happened"
@@ -347,7 +347,7 @@ def test_a_worker_that_fits_no_machine_and_one_that_would_wait_for_its_own_core_
 def test_a_library_through_ray_is_that_of_one_process_hash_for_hash(root: Path, tmp_path: Path, begin: Begin) -> None:
     here = made_here(tmp_path, LIBRARY)
     process = begin("LIBRARY")
-    answer, said = process.communicate(timeout=120)
+    answer, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert answer == f"{here.id}\n", "nothing but the answer on standard output"
     assert not [line for line in said.splitlines() if not line.startswith("  ") and "done, " not in line], said
@@ -368,12 +368,12 @@ def test_two_nodes_make_the_library_between_them_and_a_cluster_that_is_not_there
     draft = root / f"{here.id}.partial"
     done = sum(shard is not None for shard in Manifest.read(draft).shards)
     assert 0 < done < here.result["shards"]
-    answer, said = begin("LIBRARY", "127.0.0.1:1").communicate(timeout=120)
+    answer, said = begin("LIBRARY", "127.0.0.1:1").communicate(timeout=300)
     assert answer == "" and said.splitlines()[-1].startswith("UsageError: no Ray cluster could be joined")
     assert sum(shard is not None for shard in Manifest.read(draft).shards) == done
     (root.parent / "told.txt").unlink()
     process = begin("LIBRARY", two.address, pause=0.2)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert len({number for number, _ in told(root)}) == here.result["shards"] - done
     assert len({pid for _, pid in told(root)}) == 2, "both nodes took part"
@@ -390,7 +390,7 @@ def test_a_killed_node_costs_what_it_had_in_hand_and_nothing_else(
     wait_for(lambda: len(told(root)) > 4 and {pid for _, pid in told(root)[-3:]} & two.workers())
     for pid in (two.raylet, *two.workers()):
         os.kill(pid, signal.SIGKILL)
-    answer, said = process.communicate(timeout=180)
+    answer, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert answer == f"{here.id}\n", "not a word of the node on standard output"
     numbers = [number for number, _ in told(root)]
@@ -399,11 +399,11 @@ def test_a_killed_node_costs_what_it_had_in_hand_and_nothing_else(
 
 
 @with_ray
-@pytest.mark.kill
+@pytest.mark.slow
 def test_a_worker_that_always_dies_ends_the_work_in_one_line_and_another_way_goes_on(
     root: Path, tmp_path: Path, begin: Begin
 ) -> None:
-    answer, said = begin("LIBRARY", pause=0.001).communicate(timeout=180)
+    answer, said = begin("LIBRARY", pause=0.001).communicate(timeout=300)
     assert answer == "" and "Traceback" not in said
     assert said.splitlines()[-1].startswith("EtudeError: a worker died 4 times over one part: out of memory, or killed")
     here = made_here(tmp_path, LIBRARY)
@@ -411,7 +411,7 @@ def test_a_worker_that_always_dies_ends_the_work_in_one_line_and_another_way_goe
 
 
 @with_ray
-@pytest.mark.kill
+@pytest.mark.slow
 def test_an_interrupt_ends_it_promptly_in_one_line_and_the_same_command_goes_on(
     root: Path, tmp_path: Path, begin: Begin
 ) -> None:
@@ -421,7 +421,7 @@ def test_an_interrupt_ends_it_promptly_in_one_line_and_the_same_command_goes_on(
     answer, said = process.communicate(timeout=30)
     assert answer == "" and "Traceback" not in said
     assert said.splitlines()[-1] == "Interrupted: stopped; run the same command again to go on from here"
-    _, said = begin("LIBRARY").communicate(timeout=120)
+    _, said = begin("LIBRARY").communicate(timeout=300)
     here = made_here(tmp_path, LIBRARY)
     assert_same(here, Run(root / here.id))
 
@@ -434,7 +434,7 @@ def test_neighbours_and_their_index_through_two_nodes_are_those_of_one_process(
 ) -> None:
     for recipe, name in ((LISTED, "LISTED"), (replace(LISTED, index="exact"), "replace(LISTED, index='exact')")):
         here = made_here(tmp_path, recipe)
-        answer, said = begin(name, two.address).communicate(timeout=180)
+        answer, said = begin(name, two.address).communicate(timeout=300)
         assert answer == f"{here.id}\n", said
         assert_same(here, Run(root / here.id))
     assert "train.neighbours.npy" in here.files

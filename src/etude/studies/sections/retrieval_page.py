@@ -48,7 +48,7 @@ def _runs(study: Retrieval, done: Mapping[Recipe, Run]) -> list[Run]:
 def _told(gap: Estimate, runs: tuple[str, ...]) -> Value:
     """Return a difference in the direction that the words say."""
     shown = gap if gap.mean > 0 else gap.scaled(-1)
-    return Value(shown.mean, shown.low, shown.high, run=runs, unit="bits per byte")
+    return Value(shown.mean, shown.low, shown.high, run=runs, unit="bits per byte", digits=4)
 
 
 def _findings(study: Retrieval, done: Mapping[Recipe, Run]) -> Iterator[Finding]:
@@ -121,8 +121,9 @@ def _worth(study: Retrieval, done: Mapping[Recipe, Run]) -> Finding:
     if params is None:
         words = text("No size of the plain decoder that was trained comes to the same bits per byte.")
         return Finding(words, "none")
+    about = float(f"{params:.2g}")  # a straight line between two sizes is no more exact
     words = text(
-        f"A plain decoder comes to the same bits per byte at about {params:,.0f} parameters, where the model with its"
+        f"A plain decoder comes to the same bits per byte at about {about:,.0f} parameters, where the model with its"
         f" library has {own:,}."
     )
     return Finding(words, "uncertain")
