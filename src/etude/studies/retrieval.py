@@ -39,7 +39,7 @@ ABLATED: dict[str, dict[str, Any]] = {
 
 NAMED = 1024
 """Dimensions of TF-IDF keys that tell thousands of invented names apart. A name is a few rare tokens, of which the
-leading directions of a text say little: with 128 of them few questions about planted facts find their statement."""
+leading directions of a text say little: the fewer of them, the fewer questions find their statement (LOG.md)."""
 
 
 def _course(subjects: int, steps: int) -> Train:
