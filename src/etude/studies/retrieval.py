@@ -44,8 +44,8 @@ leading directions of a text say little: the fewer of them, the fewer questions 
 
 def _course(subjects: int, steps: int) -> Train:
     """Return a training that learns to look planted facts up in hundreds of steps. Looking up is two steps that pay
-    only together: to copy what stands in a neighbour, and to choose of it what is asked for. The second takes a
-    neighbour that is the right one and holds little else; LOG.md says what else was tried."""
+    only together: to copy what stands in a neighbour, and to choose of it what is asked for. Each neighbour here is
+    the right one and holds little else; LOG.md says what was tried."""
     data = Tokens(Facts(subjects=subjects, facts=4, lead=36, holds="questions"), BytePair(vocabulary=2048))
     model = Retro(
         layers=2,
