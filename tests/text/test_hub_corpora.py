@@ -11,9 +11,9 @@ import pytest
 
 from etude.core.errors import UsageError
 from etude.core.family import Family
-from etude.text.corpora import _hub
-from etude.text.corpora._hub import HOMES, Home, home_of, is_on_hub
+from etude.text import homes
 from etude.text.corpora.base import Corpus
+from etude.text.homes import HOMES, Home, home_of, is_on_hub
 from etude.text.splits import SPLITS
 
 Hub = Any
@@ -24,7 +24,7 @@ FAMILY = Family("text/corpora")
 
 @pytest.fixture(autouse=True)
 def _asked_anew() -> None:
-    _hub.snapshot.cache_clear()
+    homes.snapshot.cache_clear()
 
 
 def table(**columns: list[Any]) -> bytes:

@@ -205,7 +205,7 @@ def test_topics_that_cannot_be(tmp_path: Path, said: str):
 def test_the_topics_of_news_on_the_hub_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hub").mkdir()  # a folder of one's own, of which the path `hub` does not speak
-    monkeypatch.setattr("etude.text.corpora._local.files_of", lambda *asked: pytest.fail(f"fetched {asked}"))
+    monkeypatch.setattr("etude.text.places.files_of", lambda *asked: pytest.fail(f"fetched {asked}"))
     assert AgNews(path="hub").classes == AgNews().classes
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etude.core.errors import UsageError
-from etude.text.corpora._local import Place, sha256_of, split_named
 from etude.text.corpora.base import Document
+from etude.text.places import Place, sha256_of, split_named
 from etude.text.reading import ROWS, TEXTS, invalid_bytes, stretches
 from etude.text.splits import SPLITS, TRAIN_SHARE, VALID_SHARE, fraction
 

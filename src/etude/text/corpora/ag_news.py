@@ -11,10 +11,10 @@ from typing import Any
 
 from etude.core.errors import UsageError
 from etude.core.spec import cosmetic
-from etude.text.corpora._hub import is_on_hub
 from etude.text.corpora._labelled import label_of, sameness
-from etude.text.corpora._local import Place, content_hash
 from etude.text.corpora.base import Corpus, Document, at_least_one
+from etude.text.homes import is_on_hub
+from etude.text.places import Place, content_hash
 from etude.text.reading import cells, columns, lines, text_of
 from etude.text.splits import VALID_SHARE, check_split, fraction
 

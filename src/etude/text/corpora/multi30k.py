@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from etude.core.errors import UsageError
 from etude.core.spec import cosmetic
-from etude.text.corpora._local import Place, content_hash
 from etude.text.corpora.base import Corpus, Document
+from etude.text.places import Place, content_hash
 from etude.text.reading import lines, objects, once_a_file
 from etude.text.splits import SPLITS, check_split
 

@@ -11,8 +11,8 @@ from typing import Any
 from etude.core.errors import UsageError
 from etude.core.spec import cosmetic
 from etude.text.corpora._labelled import label_of, sameness
-from etude.text.corpora._local import Place, content_hash
 from etude.text.corpora.base import Corpus, Document, at_least_one
+from etude.text.places import Place, content_hash
 from etude.text.reading import columns, invalid_bytes, lines, text_of
 from etude.text.splits import check_split, fraction
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from etude.core.errors import UsageError
 from etude.core.spec import cosmetic
-from etude.text.corpora._local import Place, content_hash, split_named
 from etude.text.corpora.base import Corpus, Document
+from etude.text.places import Place, content_hash, split_named
 from etude.text.reading import columns, stretches, text_of
 from etude.text.splits import SPLITS, check_split
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from etude.core.errors import UsageError
 from etude.core.spec import cosmetic
 from etude.text.corpora._files_layout import Source, documents, identity, layout, size
-from etude.text.corpora._local import Place
 from etude.text.corpora.base import Corpus, Document, at_least_one
+from etude.text.places import Place
 from etude.text.reading import rows
 from etude.text.splits import check_split
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etude.core.errors import UsageError
-from etude.text.corpora._hub import HOMES, files_of, is_on_hub, snapshot
+from etude.text.homes import HOMES, files_of, is_on_hub, snapshot
 from etude.text.reading import once_a_file, opened
 
 _SHOWN = 5
@@ -30,28 +30,32 @@ class Place:
         corpus: the member's name, for messages.
         path: what the person gave; nothing is an error that says what to give.
         layout: what has to be there, as the end of "it needs ...".
+        noun: what the member is.
+        flag: how its path is given.
     """
 
     corpus: str
     path: str
     layout: str
+    noun: str = "corpus"
+    flag: str = _FLAG
 
     @property
     def root(self) -> Path:
-        """The file or folder. Where `path` means the hub (see `_hub`), the files are fetched first.
+        """The file or folder. Where `path` means the hub (see `etude.text.homes`), the files are fetched first.
 
         Raises:
             UsageError: no path was given, or nothing is there.
         """
         if not self.path:
             on_hub = f", or hub to fetch {HOMES[self.corpus]}" if self.corpus in HOMES else ""
-            raise UsageError(f"corpus {self.corpus} needs a file or folder ({self.layout}): give {_FLAG}{on_hub}")
+            raise UsageError(f"{self._whose} needs a file or folder ({self.layout}): give {self.flag}{on_hub}")
         if is_on_hub(self.path):
             return snapshot(self.corpus, self.path)[1]
         root = Path(self.path).expanduser()
         if not root.exists():
             raise UsageError(
-                f"no file or folder {self.path!r}: corpus {self.corpus} needs {self.layout}; give it with {_FLAG}"
+                f"no file or folder {self.path!r}: {self._whose} needs {self.layout}; give it with {self.flag}"
             )
         return root
 
@@ -92,14 +96,18 @@ class Place:
             raise self.missing(what)
         return found[min(found, key=lambda name: (name.count("/"), name))]
 
+    @property
+    def _whose(self) -> str:
+        return f"{self.noun} {self.corpus}"
+
     def missing(self, what: str) -> UsageError:
         """Return the error for something that is not in the folder."""
         names = list(self.files())
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         held = ", ".join(names[:_SHOWN]) + more or "nothing"
         return UsageError(
-            f"no {what} in the folder {self.path!r}, which holds {held}: corpus {self.corpus} needs {self.layout};"
-            f" give the folder with {_FLAG}"
+            f"no {what} in the folder {self.path!r}, which holds {held}: {self._whose} needs {self.layout};"
+            f" give the folder with {self.flag}"
         )
 
 
