@@ -30,11 +30,16 @@ def check_slides(of: ModelRecipe, stride: int) -> None:
         check_stride(stride, of.context)
 
 
-def check_causal(name: str) -> None:
-    """Raise UsageError where an architecture predicts no next token."""
+def check_causal(name: str, what: str = "bits per byte are") -> None:
+    """Raise UsageError where an architecture predicts no next token.
+
+    Args:
+        name: the architecture's.
+        what: is asked of it, as the beginning of "... asked of models that predict the next token".
+    """
     if name not in CAUSAL:
         raise UsageError(
-            f"bits per byte are asked of models that predict the next token, and this one is an {name}: choose a"
+            f"{what} asked of models that predict the next token, and this one is an {name}: choose a"
             f" {' or a '.join(CAUSAL)}"
         )
 

@@ -1,0 +1,1 @@
+"""Tasks: files of items, and what a model is asked with them."""
