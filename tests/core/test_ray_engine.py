@@ -6,16 +6,14 @@ import importlib.util
 import os
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.ray_cluster import PAUSE, Begin, Two, labs, sessions_folder, tell, told, two_nodes, wait_for
 
 from etude.core.errors import EtudeError
 from etude.core.lab import Lab
@@ -26,26 +24,13 @@ from etude.core.shelf import differences
 if TYPE_CHECKING:
     from etude.train.checkpoint import State
 
-HERE = Path(__file__)
 STEPS = 30
-PAUSE = "ETUDE_TEST_PAUSE"
-"""Variable with the seconds that a step takes. It is in no recipe, so that the same run is made at once elsewhere."""
 
 with_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="no ray: pip install 'etude[ray]'")
 
-CLUSTER = """
-import sys
-from ray.cluster_utils import Cluster
-one = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-cluster = Cluster(initialize_head=True, head_node_args={**one, "include_dashboard": False})
-second = cluster.add_node(**one)
-print(cluster.address, second.all_processes["raylet"][0].process.pid, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
 LAB = """
 import sys
-from test_ray_engine import *
+from tests.core.test_ray_engine import *
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it
     address = sys.argv[3] or None
@@ -54,14 +39,6 @@ if __name__ == "__main__":
     except Exception as error:
         sys.exit(f"{type(error).__name__}: {error}")
 """
-Begin = Callable[..., subprocess.Popen[str]]
-IMPATIENT = {  # a node that does not answer is given up after a second or two, not after half a minute
-    "RAY_health_check_initial_delay_ms": "500",
-    "RAY_health_check_period_ms": "500",
-    "RAY_health_check_timeout_ms": "500",
-    "RAY_health_check_failure_threshold": "3",
-}
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "ETUDE_SAVE_SECONDS": "0.1"}
 
 
 @dataclass(frozen=True)
@@ -82,13 +59,12 @@ class Walks(Recipe, kind="toy-ray-walks", does=f"{__name__}:walks"):
 class Walker:
     """Counts its steps."""
 
-    def __init__(self, recipe: Walk, told: Path) -> None:
-        self.recipe, self.told, self.count = recipe, told, 0
+    def __init__(self, recipe: Walk, root: Path) -> None:
+        self.recipe, self.root, self.count = recipe, root, 0
 
     def step(self, number: int) -> dict[str, float]:
         time.sleep(float(os.environ.get(PAUSE, "0")))
-        with self.told.open("a") as file:
-            file.write(f"{self.recipe.number} {number} {os.getpid()}\n")
+        tell(self.root, self.recipe.number, number)
         self.count += self.recipe.number
         return {"count": self.count}
 
@@ -109,7 +85,7 @@ def walk(recipe: Walk, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, An
     if recipe.fail:
         raise EtudeError("planted failure")
     run.say(f"walking on {socket.gethostname()}")
-    walker = Walker(recipe, run.path.parents[1] / "told.txt")
+    walker = Walker(recipe, run.path.parent)
     advance(walker, run, steps=STEPS, log_every=1, save_seconds=0.1)
     return {"count": walker.count}
 
@@ -119,31 +95,9 @@ def walks(recipe: Walks, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, 
 
 
 @pytest.fixture(autouse=True)
-def sessions(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give Ray a folder for its sessions that is not kept. Its sockets need a short path."""
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        monkeypatch.setenv("RAY_TMPDIR", folder)
-        yield Path(folder)
-
-
-def environment() -> dict[str, str]:
-    """Return an environment in which Ray's workers find this file and stay on this machine."""
-    paths = [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, **LOOPBACK, "PYTHONPATH": os.pathsep.join(paths), "RAY_ADDRESS": ""}
-
-
-def steps_told(root: Path) -> list[tuple[int, int, int]]:
-    """Return number, step and process of every step that was taken anywhere."""
-    path = root.parent / "told.txt"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [(int(n), int(step), int(process)) for n, step, process in map(str.split, lines)]
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 120.0) -> None:  # Ray takes long to start on a busy machine
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.02)
+def sessions() -> Iterator[Path]:
+    with sessions_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -154,26 +108,14 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def begin(root: Path) -> Iterator[Begin]:
     """Start labs that work on Ray: on a cluster, or on one of their own."""
-    begun: list[subprocess.Popen[str]] = []
+    with labs(LAB, root) as begin:
+        yield begin
 
-    def start(recipe: str, address: str = "", pause: float = 0.0) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", LAB, str(root), recipe, address]
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(
-            command,
-            stdout=pipe,
-            stderr=pipe,
-            text=True,
-            start_new_session=True,
-            env={**environment(), PAUSE: str(pause)},
-        )
-        begun.append(process)
-        return process
 
-    yield start
-    for process in begun:
-        with process:
-            process.kill()
+@pytest.fixture
+def two() -> Iterator[Two]:
+    with two_nodes(answer_ms=500) as two:
+        yield two
 
 
 @with_ray
@@ -191,7 +133,7 @@ def test_ray_gives_what_one_process_gives_and_says_it_alike(
     assert set(said.splitlines()) - progress == {f"walking on {socket.gethostname()}"}, "and nothing of Ray's beside it"
     for each in (recipe, *recipe.of):
         assert differences(Run(here.root / each.id), Run(root / each.id)) == {}
-    assert process.pid not in {process for _, _, process in steps_told(root)}
+    assert process.pid not in {process for _, _, process in told(root)}
     assert {path.name for path in root.iterdir()} == {each.id for each in (recipe, *recipe.of)} | {".locks"}
     assert not [path for path in sessions.glob("**/session_*") if path.exists()], "Ray's logs are gone with it"
 
@@ -205,7 +147,7 @@ def test_a_failure_in_a_task_is_one_line_and_the_other_task_saves(root: Path, be
     assert (process.returncode, answer) == (1, "")
     assert said.splitlines()[-1] == "EtudeError: planted failure"
     assert not any("Traceback" in line for line in said.splitlines())
-    if taken := [step for number, step, _ in steps_told(root) if number == 1]:
+    if taken := [step for number, step, _ in told(root) if number == 1]:
         kept = root / f"{slow.id}.partial" / "scratch" / f"checkpoint-{max(taken) + 1:09d}.safetensors"
         assert kept.exists()
 
@@ -219,48 +161,17 @@ def test_a_failure_in_a_task_is_one_line_and_the_other_task_saves(root: Path, be
 def test_a_signal_lets_tasks_save_and_another_engine_goes_on(root: Path, begin: Begin, number: signal.Signals) -> None:
     recipe = Walks((Walk(1), Walk(2)))
     process = begin("Walks((Walk(1), Walk(2)))", pause=0.3)
-    wait_for(lambda: {n for n, step, _ in steps_told(root) if step >= 2} == {1, 2})
+    wait_for(lambda: {n for n, step, _ in told(root) if step >= 2} == {1, 2})
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)  # a terminal tells all, `kill` one
     answer, said = process.communicate(timeout=60)
     assert (process.returncode, answer) == (1, "")
     assert said.splitlines()[-1] == "Interrupted: stopped; run the same command again to go on from here"
     assert "Traceback" not in said
     assert not list((root / ".locks").glob("*.json")), "every task has left"
-    assert len(steps_told(root)) > 4
+    assert len(told(root)) > 4
     Lab(root, quiet=True).run(recipe)  # another engine goes on as well
-    every = [(number, step) for number, step, _ in steps_told(root)]
+    every = [(number, step) for number, step, _ in told(root)]
     assert sorted(every) == [(number, step) for number in (1, 2) for step in range(STEPS)]
-
-
-@dataclass
-class Two:
-    """Two nodes of a cluster on this machine."""
-
-    process: subprocess.Popen[str]
-    address: str
-    raylet: int
-
-    def workers(self) -> set[int]:
-        """Return the processes that the second node's raylet started."""
-        return {int(pid) for pid in Path(f"/proc/{self.raylet}/task/{self.raylet}/children").read_text().split()}
-
-
-@pytest.fixture
-def two() -> Iterator[Two]:
-    if not Path("/proc/self/task").exists():
-        pytest.skip("no /proc tells which processes are a node's")
-    process = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**environment(), **IMPATIENT},
-    )
-    assert process.stdout is not None
-    address, raylet = process.stdout.readline().split()
-    yield Two(process, address, int(raylet))
-    process.communicate(timeout=60)
 
 
 @with_ray
@@ -273,13 +184,11 @@ def test_a_killed_node_costs_what_came_after_its_checkpoint_and_nothing_else(
 
     def half_way() -> bool:
         """Whether some run is done, and the second node is in the middle of one."""
-        there, told = two.workers(), steps_told(root)
-        return any(root.glob("*/files.json")) and any(p in there and 10 < step < 20 for _, step, p in told[-2:])
+        there, last = two.workers(), told(root)[-2:]
+        return any(root.glob("*/files.json")) and any(p in there and 10 < step < 20 for _, step, p in last)
 
     wait_for(half_way)
-    killed = two.workers()
-    for pid in (two.raylet, *killed):
-        os.kill(pid, signal.SIGKILL)
+    killed = two.kill_second()
     done = {path: path.stat().st_mtime_ns for path in root.glob("*/files.json")}
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
@@ -290,12 +199,12 @@ def test_a_killed_node_costs_what_came_after_its_checkpoint_and_nothing_else(
     assert done and all(path.stat().st_mtime_ns == stamp for path, stamp in done.items())
     assert not list(root.glob("*.partial"))
 
-    told = steps_told(root)
-    makers = {n: {p for number, _, p in told if number == n} for n in range(1, 9)}
+    every = told(root)
+    makers = {n: {p for number, _, p in every if number == n} for n in range(1, 9)}
     lost = [n for n in makers if len(makers[n]) > 1]
     assert len(lost) == 1 and makers[lost[0]] & killed, "one run was in the making on the node that was killed"
     for number in makers:
-        steps = [step for n, step, _ in told if n == number]
+        steps = [step for n, step, _ in every if n == number]
         assert set(steps) == set(range(STEPS))
         again = len(steps) - STEPS
         assert again <= 5 if number in lost else again == 0
@@ -309,25 +218,25 @@ def test_a_worker_that_lives_on_when_its_node_is_given_up_keeps_its_run(
 ) -> None:
     recipe = Walks((Walk(1), Walk(2)))
     process = begin("Walks((Walk(1), Walk(2)))", two.address, pause=0.1)
-    wait_for(lambda: {n for n, step, _ in steps_told(root) if step >= 5} == {1, 2})
-    number, zombie = next((n, p) for n, _, p in steps_told(root) if p in two.workers())
+    wait_for(lambda: {n for n, step, _ in told(root) if step >= 5} == {1, 2})
+    number, zombie = next((n, p) for n, _, p in told(root) if p in two.workers())
     walked, other = recipe.of[number - 1], recipe.of[2 - number]
     for pid in (two.raylet, zombie):  # the machine does not answer, and its worker is not dead
         os.kill(pid, signal.SIGSTOP)
-    before = [step for n, step, _ in steps_told(root) if n == number]
+    before = [step for n, step, _ in told(root) if n == number]
     wait_for((root / other.id / "files.json").exists)
     post = root / ".post"
     wait_for(lambda: any("is being made by" in path.read_text() for path in post.glob(f"*/{walked.id}.txt")))
     time.sleep(1)
-    assert [step for n, step, _ in steps_told(root) if n == number] == before, "nobody works beside it"
+    assert [step for n, step, _ in told(root) if n == number] == before, "nobody works beside it"
     os.kill(zombie, signal.SIGCONT)  # it goes on as if nothing had been
     _, said = process.communicate(timeout=120)
     os.kill(two.raylet, signal.SIGKILL)
     assert process.returncode == 0, said
     assert f"{walked.id} lost its worker" in said
     assert f"{walked.id} is being made by process {zombie} on " in said
-    assert sorted((n, step) for n, step, _ in steps_told(root)) == [(n, step) for n in (1, 2) for step in range(STEPS)]
-    assert {p for n, _, p in steps_told(root) if n == number} == {zombie}
+    assert sorted((n, step) for n, step, _ in told(root)) == [(n, step) for n in (1, 2) for step in range(STEPS)]
+    assert {p for n, _, p in told(root) if n == number} == {zombie}
     here = Lab(tmp_path / "here" / "runs", quiet=True)
     here.run(recipe)
     for each in (recipe, *recipe.of):
