@@ -70,6 +70,8 @@ from etude.evals.recipes import (
     Score,
     Translations,
 )
+from etude.evals.task_recipes import Evaluate
+from etude.evals.tasks.multiple_choice import MultipleChoice
 from etude.interp.recipes import (
     Attribute,
     HeadAblation,
@@ -266,6 +268,7 @@ def cases() -> dict[str, Recipe]:
         "seed-match": SeedMatch(methods["compress infovae"], seeds=2, draws=1, evaluate_tokens=640),
         "breakdown": Breakdown(full, tokens=640),
         "bits-per-byte": BitsPerByte(full, stride=8),
+        "evaluate": Evaluate(full, MultipleChoice(path=str(MADE / "choices.jsonl")), bare=True, too_long="shorten"),
         "datastore": Datastore(full, positions=640),
         "knn-lm": KnnLm(full, k=32, positions=640, temperatures=(1.0, 10.0), tokens=640),
         "points": Table(str(MADE / "points.csv"), flops="flops"),

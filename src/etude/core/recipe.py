@@ -7,6 +7,7 @@ import importlib.util
 import pkgutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import etude
@@ -91,10 +92,11 @@ def recipes_in(spec: Spec) -> Iterable[Recipe]:
 
 
 def kinds() -> dict[str, type[Recipe]]:
-    """Return every kind of recipe: those in each floor's `recipes.py`, the studies, and any that the caller defined."""
-    for floor in pkgutil.iter_modules(etude.__path__):
-        if floor.ispkg and importlib.util.find_spec(f"etude.{floor.name}.recipes"):
-            importlib.import_module(f"etude.{floor.name}.recipes")
+    """Return every kind of recipe: those in each floor's files that end in `recipes.py`, the studies, and any that the
+    caller defined."""
+    for path in etude.__path__:
+        for file in sorted(Path(path).glob("*/*recipes.py")):
+            importlib.import_module(f"etude.{file.parent.name}.{file.stem}")
     if importlib.util.find_spec("etude.studies"):
         for study in pkgutil.iter_modules(importlib.import_module("etude.studies").__path__):
             if not study.ispkg and not study.name.startswith("_"):
