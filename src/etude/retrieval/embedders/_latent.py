@@ -66,7 +66,7 @@ class Latent:
         self._projection = np.ascontiguousarray(state["components"].T, dtype=np.float64)
         self.dimension = self._projection.shape[1]
         fitted = (state[name].astype("<f4").tobytes() for name in ("idf", "components"))
-        self.identity, self.at_once = identity_of("tfidf 1", *fitted), 1024
+        self.identity, self.at_once = identity_of("tfidf 1", *fitted), 4096
 
     def __call__(self, tokens: Int[np.ndarray, "B m"], present: Bool[np.ndarray, "B m"]) -> Float[np.ndarray, "B d"]:
         rows = weighted(counted(tokens, present, len(self._idf)), self._idf)
