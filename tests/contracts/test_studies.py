@@ -16,6 +16,8 @@ from etude.core.family import Family
 from etude.core.lab import Lab
 from etude.core.recipe import Recipe, kind_named
 from etude.core.run import Run
+from etude.evals.listed import Listed
+from etude.evals.tasks.multiple_choice import MultipleChoice
 from etude.models.architectures.decoder import Decoder
 from etude.models.architectures.encoder_decoder import EncoderDecoder
 from etude.models.architectures.retro import Retro
@@ -25,6 +27,7 @@ from etude.studies.base import Study
 from etude.studies.build_up import BuildUp
 from etude.studies.circuits import Circuits
 from etude.studies.compress_map import CompressMap
+from etude.studies.family import Family as FamilyOfModels
 from etude.studies.fit_scaling import FitScaling
 from etude.studies.induction import Induction
 from etude.studies.isoflop import Isoflop
@@ -32,6 +35,7 @@ from etude.studies.leakage import Leakage
 from etude.studies.look import Look
 from etude.studies.patch import Patch
 from etude.studies.progress_report import ProgressReport
+from etude.studies.prompts import Prompts
 from etude.studies.retrieval import Retrieval
 from etude.studies.scale_family import ScaleFamily
 from etude.studies.sizes import Sizes
@@ -53,7 +57,27 @@ FAMILY = Family("studies")
 
 MADE = Path(__file__).parents[1] / "studies" / "made"
 
+FAMILY_OF = tuple(
+    Train(
+        data=Tokens(Fable(stories=20), Byte()),
+        model=Decoder(layers=1, width=width, heads=2, feedforward=16, context=160),
+        batch=2,
+        steps=1,
+        evaluate_every=0,
+        evaluate_tokens=320,
+        precision="fp32",
+    )
+    for width in (8, 16)
+)
+CHOICES = MultipleChoice(path=str(MADE / "choices.jsonl"))
+
 SMALL: dict[str, Study] = {
+    "family": FamilyOfModels(
+        FAMILY_OF, (Listed("one", "choices", CHOICES), Listed("two", "the same again", CHOICES)), draws=200
+    ),
+    "prompts": Prompts(
+        FAMILY_OF[0], CHOICES, shots=(0, 1), crossed=2, wordings=("plain", "qa"), seeds=2, orders=2, frames=("story",)
+    ),
     "build-up": BuildUp(
         reviews=RtPolarity(path=str(MADE / "reviews")),
         news=AgNews(path=str(MADE / "news")),

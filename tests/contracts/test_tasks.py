@@ -90,7 +90,7 @@ WRITTEN = {
             {"context": "Who?", "answer": "Me", "aliases": ["I", "Myself"]},
         ),
         '{"context": "Why?", "answer": null}\n',
-        "line 4: answer is 'None'",
+        "line 4: the answer is 'None'",
     ),
     "perplexity": (
         "a.jsonl",

@@ -57,6 +57,7 @@ from etude.compress.recipes import Composed, Compress, Continue, Latents, Meanin
 from etude.core.errors import DamagedError
 from etude.core.lab import Lab
 from etude.core.recipe import Recipe
+from etude.evals.listed import Listed
 from etude.evals.recipes import (
     Baselines,
     BitsPerByte,
@@ -98,6 +99,7 @@ from etude.studies import retrieval
 from etude.studies.build_up import BuildUp
 from etude.studies.circuits import Circuits
 from etude.studies.compress_map import CompressMap
+from etude.studies.family import Family
 from etude.studies.fit_scaling import FitScaling
 from etude.studies.induction import Induction
 from etude.studies.isoflop import Isoflop
@@ -105,6 +107,7 @@ from etude.studies.leakage import Leakage
 from etude.studies.look import Look
 from etude.studies.patch import Patch
 from etude.studies.progress_report import ProgressReport
+from etude.studies.prompts import Prompts
 from etude.studies.scale_family import ScaleFamily
 from etude.studies.sizes import Sizes
 from etude.studies.squeeze import Squeeze
@@ -268,6 +271,21 @@ def cases() -> dict[str, Recipe]:
         "seed-match": SeedMatch(methods["compress infovae"], seeds=2, draws=1, evaluate_tokens=640),
         "breakdown": Breakdown(full, tokens=640),
         "bits-per-byte": BitsPerByte(full, stride=8),
+        "family": Family(
+            (replace(full, steps=0, keep_every=0, model=replace(small, context=96)), replace(full, keep_every=0)),
+            (Listed("one", "choices", MultipleChoice(path=str(MADE / "choices.jsonl"))),),
+            too_long="shorten",
+            draws=200,
+        ),
+        "prompts": Prompts(
+            replace(full, keep_every=0),
+            MultipleChoice(path=str(MADE / "choices.jsonl")),
+            shots=(0, 1),
+            crossed=1,
+            orders=1,
+            seeds=2,
+            too_long="shorten",
+        ),
         "evaluate": Evaluate(full, MultipleChoice(path=str(MADE / "choices.jsonl")), bare=True, too_long="shorten"),
         "datastore": Datastore(full, positions=640),
         "knn-lm": KnnLm(full, k=32, positions=640, temperatures=(1.0, 10.0), tokens=640),

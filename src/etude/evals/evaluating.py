@@ -64,6 +64,7 @@ def evaluate(recipe: Evaluate, inputs: Mapping[Recipe, Run], run: Draft) -> dict
         "task": recipe.task.name,
         "measure": recipe.task.measure,
         "n": len(items),
+        "parameters": sum(weight.numel() for weight in model.parameters()),
         "scores": judging.scores(ordered, judging.chance_of(items, tokenizer.vocabulary)),
         "prompt": prompt_hash(fitted.asked),
         "tokenizer": made.files[TOKENIZER_FILE]["sha256"][:12],
@@ -110,7 +111,7 @@ def _judged(recipe: Evaluate, fitted: Fitted, n: int, kept: Kept) -> judging.Row
     if isinstance(item, Passage):
         return judging.judged_text(item, [one for (one,) in said])
     if isinstance(item, Cloze):
-        return judging.judged_cloze(said[0][0])
+        return judging.judged_cloze(item, said[0][0])
     assert isinstance(item, Choice), "what is written has no likelihoods"
     delimiter = len(recipe.prompt.worded(recipe.task.wording).delimiter)
     words = [answer[delimiter:] for answer in asked.answers]

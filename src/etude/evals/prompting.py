@@ -7,7 +7,7 @@ import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -76,6 +76,8 @@ class Prompt(Spec):
 
     Attributes:
         wording: a name in `WORDINGS`, or a text with `{question}` (and `{listed}`); nothing is the task's own.
+        answers: as the wording has them, or always in their own `words`, where it would list them and have a letter
+            given: small models know no letters.
         frame: what is written around each question.
         description: stands before everything else.
         shots: answered examples before the question (Brown et al. 2020, section 2). They are drawn from the task's
@@ -87,6 +89,7 @@ class Prompt(Spec):
     """
 
     wording: str = ""
+    answers: Literal["worded", "words"] = "worded"
     frame: str = "plain"
     description: str = ""
     shots: int = 0
@@ -105,7 +108,8 @@ class Prompt(Spec):
     def worded(self, own: str) -> Wording:
         """Return the wording, a task's own where none is named."""
         name = self.wording or own
-        return WORDINGS.get(name) or Wording(name)
+        wording = WORDINGS.get(name) or Wording(name)
+        return WORDINGS["question"] if wording.letters and self.answers == "words" else wording
 
 
 class Asked(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from etude.core.files import replacing
+from etude.core.files import replacing, write_json
 from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.retrieval.leakage import LongestRuns, Runs
@@ -30,6 +30,9 @@ TESTED = "tested.tokens"
 
 RUNS = "runs.safetensors"
 
+MASK = "mask.json"
+"""Of an evaluation file of many texts, the rows that leaked: what `etude.evals.item_masks` reads."""
+
 MARK_EVERY = 2.0
 """Seconds between marks of how far the search is."""
 
@@ -40,14 +43,14 @@ EIGHTHS = np.arange(9) / 8
 
 
 def overlap(recipe: Overlap, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
-    """Find the runs, which are kept for every chunk in `runs.safetensors`, and tell the chunks that leaked.
+    """Find the runs, which are kept for every chunk in `runs.safetensors`, and tell the chunks that leaked. Of a file
+    of many texts `mask.json` says which rows have such a chunk.
 
     A search that was killed goes on from the block where it was.
     """
     data = TextData.open(inputs[recipe.against])
     tokenizer = data.tokenizer
-    if recipe.file is not None:
-        _encode(recipe.file, tokenizer, run.path / TESTED)
+    names = _encode(recipe.file, tokenizer, run.path / TESTED) if recipe.file is not None else []
     chunks = Chunks(_store(recipe, inputs, run.path), recipe.chunk, tokenizer.end)
     training = Chunks(data.store("train"), recipe.chunk, tokenizer.end)
     runs = _searched(LongestRuns(chunks, training, recipe.least), run)
@@ -58,6 +61,11 @@ def overlap(recipe: Overlap, inputs: Mapping[Recipe, Run], run: Draft) -> dict[s
     run.save(RUNS, {**runs._asdict(), **kept, "bytes": _bytes(chunks.store, spans, tokenizer)})
     leaked = np.flatnonzero(r >= recipe.threshold)
     worst = leaked[np.lexsort((leaked, -runs.length[leaked], -r[leaked]))]
+    if names:
+        write_json(
+            run.path / MASK,
+            {"masked": masked({names[n] for n in chunks.document[leaked].tolist()}), "r": recipe.threshold},
+        )
     return {
         "chunks": len(chunks),
         "documents": len(chunks.first) - 1,
@@ -70,8 +78,18 @@ def overlap(recipe: Overlap, inputs: Mapping[Recipe, Run], run: Draft) -> dict[s
     }
 
 
-def _encode(file: Files, tokenizer: Tokenizer, path: Path) -> None:
-    """Write a person's own text as a token store."""
+def masked(names: Iterable[str]) -> dict[str, list[int]]:
+    """Return the numbers of the rows that leaked, by the name of their file, from the names of documents."""
+    rows: dict[str, list[int]] = {}
+    for file, row in (name.rpartition(":")[::2] for name in names):
+        if file and row.isdecimal():  # else the document is a whole file
+            rows.setdefault(Path(file).name, []).append(int(row))
+    return {file: sorted(numbers) for file, numbers in sorted(rows.items())}
+
+
+def _encode(file: Files, tokenizer: Tokenizer, path: Path) -> list[str]:
+    """Write a person's own text as a token store, and return the names of its documents."""
+    names = list[str]()
     counts = {"replaced": 0, "left_out": 0}
     pieces = marked(file.whole(), counts, by_piece=tokenizer.by_piece)
     with StoreWriter(path, tokenizer.vocabulary) as writer:
@@ -81,6 +99,8 @@ def _encode(file: Files, tokenizer: Tokenizer, path: Path) -> None:
                 if ended:
                     writer.add([tokenizer.end], 0)
                     writer.end_document()
+                    names.append(ended.name)
+    return names
 
 
 def _store(recipe: Overlap, inputs: Mapping[Recipe, Run], folder: Path) -> TokenStore:

@@ -40,6 +40,8 @@ class Overlap(Recipe, kind="overlap", does="etude.retrieval.leakage_work:overlap
         shown: how many of the chunks that share most are kept in words.
     """
 
+    version: ClassVar[int] = 2  # 2: mask.json
+
     against: Tokens
     tested: Tokens | None = None
     split: Split = "test"

@@ -102,7 +102,7 @@ def invalid_bytes(path: Path) -> int:
 
 
 def rows(path: Path, field: str) -> Iterator[str]:
-    """Yield the texts of a file that holds many, in order; empty ones are left out.
+    """Yield the texts of a file that holds many, in order, empty ones too.
 
     Args:
         path: a file whose ending is a key of `ROWS`.
@@ -111,7 +111,7 @@ def rows(path: Path, field: str) -> Iterator[str]:
     Raises:
         UsageError: the file is not of its format, or has no such field.
     """
-    return (text for text in ROWS[path.suffix.lower()](path, field) if text)
+    return ROWS[path.suffix.lower()](path, field)
 
 
 def lines(path: Path, encoding: str = "utf-8") -> Iterator[str]:

@@ -100,12 +100,16 @@ def _jsonl(path: Path, header: bool) -> Iterator[Row]:
 
 
 def _json(path: Path, header: bool) -> Iterator[Row]:
-    """Read a list of items, or a BIG-bench task, whose items are its `examples`."""
+    """Read a list of items, or a BIG-bench task, whose items are its `examples`; or lines, as JSONL has them."""
     with opened(path) as file:
-        try:
-            held = json.loads(file.read().decode("utf-8", "replace"))
-        except ValueError as error:
-            raise UsageError(f"{path.name!r} is not JSON: {error}") from None
+        text = file.read().decode("utf-8", "replace")
+    try:
+        held = json.loads(text)
+    except ValueError as error:
+        if _is_object(text.partition("\n")[0]):
+            yield from _jsonl(path, header)
+            return
+        raise UsageError(f"{path.name!r} is not JSON: {error}") from None
     about = {}
     if isinstance(held, dict) and isinstance(held.get("examples"), list):
         about = {name: value for name, value in held.items() if name != "examples"}
@@ -114,6 +118,13 @@ def _json(path: Path, header: bool) -> Iterator[Row]:
         raise UsageError(f"{path.name!r} holds neither a list of items nor a BIG-bench task with examples")
     for number, data in enumerate(held, 1):
         yield _object(f"{path.name}, item {number}", number, data, about)
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _csv(path: Path, header: bool) -> Iterator[Row]:

@@ -17,7 +17,7 @@ class Bigbench(Task):
     the greatest score are right. The file's `task_prefix` stands before each question, and where it asks for it
     (`append_choices_to_input`) the choices stand in the question.
 
-    Not covered: tasks whose answers are written (`target`); `exact-match` reads such items from JSONL.
+    Tasks whose answers are written (`target`) are read by `exact-match`.
     """
 
     measure: ClassVar[Measure] = "choice"

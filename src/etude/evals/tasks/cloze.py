@@ -21,6 +21,8 @@ class Cloze(Task):
         group_field: what holds the part of the task that an item belongs to, or nothing.
     """
 
+    version: ClassVar[int] = 2  # 2: bits a byte are told too
+
     measure: ClassVar[Measure] = "cloze"
 
     question_field: str = "context"

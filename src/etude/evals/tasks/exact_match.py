@@ -13,8 +13,8 @@ from etude.evals.tasks.base import Measure, Task
 
 @dataclass(frozen=True)
 class ExactMatch(Task):
-    """Items with `context`, `answer` and, where several are right, `aliases`. The model writes greedily until a line
-    ends.
+    """Items with `context`, `answer` and, where several are right, `aliases`; or BIG-bench's, with `input` and `target`.
+    The model writes greedily until a line ends.
 
     Attributes:
         question_field: what holds the question.
@@ -37,13 +37,18 @@ class ExactMatch(Task):
             raise UsageError(f"max_tokens = {self.max_tokens} is too small: it is 1 or more")
 
     def item(self, row: Row) -> Written:
-        said = row.value(self.answer_field)
-        if isinstance(said, bool) or not isinstance(said, str | int | float):
-            raise UsageError(f"{row.where}: {self.answer_field} is {str(said)[:40]!r} and neither text nor number")
+        if row.has("input", "target"):
+            prefix = str(row.about.get("task_prefix", "")).strip()
+            question, said = f"{prefix}\n{row.text('input')}".strip(), row.value("target")
+        else:
+            question, said = row.text(self.question_field), row.value(self.answer_field)
+        answers = said if isinstance(said, list) else [said]
+        if not all(isinstance(one, str | int | float) and not isinstance(one, bool) for one in answers):
+            raise UsageError(f"{row.where}: the answer is {str(said)[:40]!r} and neither text nor number")
         aliases = row.texts("aliases") if row.has("aliases") else ()
-        answers = tuple(dict.fromkeys([str(said).strip(), *aliases]))
-        return Written(row.where, row.number, "", row.text(self.question_field), answers)
+        given = dict.fromkeys([*(str(answer).strip() for answer in answers), *aliases])
+        return Written(row.where, row.number, "", question, tuple(given))
 
     @classmethod
     def fits(cls, row: Row) -> bool:
-        return row.has("context", "answer") and not row.has("continuation")
+        return row.has("context", "answer") or (row.has("input", "target") and not row.has("target_scores"))

@@ -130,7 +130,7 @@ def _documents(source: Source, start: float, stop: float, texts: Callable[[Path]
             yield Document(source.name, stretches(source.path, start, stop))
         return
     for number, text in enumerate(texts(source.path), 1):
-        if start <= fraction(text) < stop:
+        if text and start <= fraction(text) < stop:
             yield Document(f"{source.name}:{number}", [text])
 
 

@@ -1,0 +1,43 @@
+"""What prompts change: planted differences are found, and noise is told from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from etude.studies.sections.prompts_numbers import _chance, deviation
+
+
+def answers(random: np.random.Generator, effects: np.ndarray, items: int, noise: float) -> np.ndarray:
+    """Return scores of prompts on items: an item's own, what the prompt changes, and noise."""
+    own = random.normal(0.5, 0.3, items)
+    return own + effects[:, None] + random.normal(0, noise, (len(effects), items))
+
+
+@pytest.mark.parametrize("planted", [0.0, 0.02, 0.1])
+def test_the_spread_of_prompts_is_estimated_without_the_noise_of_items(planted: float) -> None:
+    random = np.random.default_rng(0)
+    found = []
+    for _ in range(300):
+        effects = random.normal(0, 1, 12)
+        effects = planted * (effects - effects.mean()) / effects.std(ddof=1)
+        found.append(deviation(answers(random, effects, 100, 0.4)))
+    between, noise = np.array(found).T
+    assert np.mean(noise) == pytest.approx(0.4 / 10, rel=0.05)  # of a mean over 100 items
+    assert np.sqrt(np.mean(between**2)) == pytest.approx(planted, abs=0.017)
+
+
+def test_without_an_effect_the_test_of_prompts_errs_as_often_as_it_says() -> None:
+    random = np.random.default_rng(1)
+    small = []
+    for _ in range(400):
+        held = answers(random, np.zeros(6), 50, 0.4)
+        small.append(_chance(held, deviation(held)[1]) < 0.05)
+    assert 0.02 < np.mean(small) < 0.09
+    held = answers(random, np.linspace(0, 0.6, 6), 50, 0.4)
+    assert _chance(held, deviation(held)[1]) < 1e-6
+
+
+def test_one_prompt_or_one_item_says_nothing() -> None:
+    assert deviation(np.ones((1, 5))) == (0.0, 0.0) and deviation(np.ones((5, 1))) == (0.0, 0.0)
+    assert _chance(np.ones((3, 4)), 0.0) == 1.0
