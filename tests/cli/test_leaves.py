@@ -22,7 +22,7 @@ import etude
 from etude.cli.fields import fields_of
 from etude.cli.run import run
 from etude.cli.spelling import command_for, spell
-from etude.cli.subject import HELP, _options_of, _takes_word, carry_out
+from etude.cli.subject import HELP, _takes_word, carry_out, options_of
 from etude.compress.methods.pca import Pca
 from etude.compress.recipes import Compress, Latents
 from etude.core.errors import UsageError
@@ -241,7 +241,7 @@ def test_help_shows_the_chosen_members_fields(etude):
 
 
 def test_no_field_hides_an_option_of_run():
-    options = set(_takes_word(_options_of(run))) | HELP
+    options = set(_takes_word(options_of(run))) | HELP
     for kind in (kind for kind in kinds().values() if kind.__module__.startswith("etude.")):  # no other test's toys
         assert not options & {f.flag for f in fields_of(kind, None, ())}, kind
 

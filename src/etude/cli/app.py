@@ -23,6 +23,7 @@ VERBS = {
     "report": "build the page of a study's run again",
     "import": "bring in a model of the ecosystem",
     "export": "write a run's model for the ecosystem",
+    "chat": "talk with a model, at a terminal or from programs",
     "runs": "list, name, compare, move, check and remove runs",
     "doctor": "what this machine has, and what is missing",
 }

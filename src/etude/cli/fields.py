@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from etude.cli.describe import field_help
 from etude.core import values
+from etude.core.errors import UsageError
 from etude.core.family import Family, Member, family_of, is_base
 from etude.core.recipe import Recipe, kinds
 from etude.core.spec import Spec, field_types, label
@@ -156,6 +157,11 @@ class Field:
         if self.family:
             return self.family.member(word)
         raise TypeError(f"{self.flag} chooses nothing")
+
+
+def no_recipe(word: str, wanted: type[Recipe], flag: str) -> Recipe:
+    """Find no recipe: what is asked for here holds none."""
+    raise UsageError(f"{flag} takes no {label(wanted)}, as in {word!r}")
 
 
 def fields_of(cls: type[Spec], base: Spec | None, path: Path) -> list[Field]:

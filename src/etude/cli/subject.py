@@ -38,7 +38,7 @@ def carry_out(verb: str, words: Sequence[str], act: Callable[..., None]) -> None
     Raises:
         UsageError: there is no such recipe, or its fields refuse the values.
     """
-    options = _options_of(act)
+    options = options_of(act)
     name, rest = _split(verb, words, options)
     if name is None:
         _help_without_name(verb, act, options)
@@ -58,13 +58,13 @@ def carry_out(verb: str, words: Sequence[str], act: Callable[..., None]) -> None
         act(recipe, **{key: value for key, value in given.items() if key not in paths})
 
     command.__signature__ = inspect.Signature([*options.values(), *parameters(branch, find)])
-    app = _app(f"etude {verb} {name}", documentation(cls) + _presets_line(cls))
+    app = app_named(f"etude {verb} {name}", documentation(cls) + _presets_line(cls))
     app.default(command)
     try:
-        app([_with_dashes(word) for word in rest], exit_on_error=False, print_error=False)
+        app([with_dashes(word) for word in rest], exit_on_error=False, print_error=False)
     except UnknownOptionError as error:
         flag = error.token.keyword or error.token.value
-        raise _unknown_flag(flag, branch, options, f"etude {verb} {name}") from None
+        raise unknown_flag(flag, branch, options, f"etude {verb} {name}") from None
 
 
 def recipe_named(word: str, root: Path) -> Recipe | None:
@@ -120,7 +120,7 @@ def _subject(name: str, preset: str | None, root: Path) -> tuple[type[Recipe], R
     return cls, named[preset]
 
 
-def _options_of(act: Callable[..., None]) -> Options:
+def options_of(act: Callable[..., None]) -> Options:
     """Return the verb's own options: the keyword-only parameters of what it calls."""
     hints = typing.get_type_hints(act, include_extras=True)
     own = [p for p in inspect.signature(act).parameters.values() if p.kind is p.KEYWORD_ONLY]
@@ -173,12 +173,13 @@ def _help_without_name(verb: str, act: Callable[..., None], options: Options) ->
     def command(**_: Any) -> None: ...
 
     command.__signature__ = inspect.Signature(list(options.values()))
-    app = _app(f"etude {verb} NAME", text)
+    app = app_named(f"etude {verb} NAME", text)
     app.default(command)
     app(["--help"], exit_on_error=False, print_error=False)
 
 
-def _app(name: str, text: str) -> App:
+def app_named(name: str, text: str) -> App:
+    """Return what reads the words of one command whose flags are known only now."""
     app = App(
         name,
         help=text,
@@ -197,14 +198,21 @@ def _presets_line(cls: type[Recipe]) -> str:
     return f"\n\nPresets: {', '.join(named)}." if named else ""
 
 
-def _with_dashes(word: str) -> str:
+def with_dashes(word: str) -> str:
     """Write a flag's name with dashes, so that `--fit_tokens` is `--fit-tokens`."""
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value if word.startswith("--") else word
 
 
-def _unknown_flag(word: str, branch: Branch, options: Options, place: str) -> UsageError:
-    """Return the error for a flag that is no leaf here."""
+def unknown_flag(word: str, branch: Branch, options: Options, place: str) -> UsageError:
+    """Return the error for a flag that is no leaf here.
+
+    Args:
+        word: the flag.
+        branch: the fields that there are.
+        options: the verb's own.
+        place: the command, for the message.
+    """
     *above, last = path_of_flag(word)
     here = branch.at((*above, last))
     if here:

@@ -55,6 +55,10 @@ class Kept:
         """Keep these rows alone, in this order; a row may come several times."""
         self.keys, self.values = self.keys[rows], self.values[rows]
 
+    def crop(self, length: int) -> None:
+        """Forget what came after so many positions, where there is no window. Their places are written over."""
+        self.end = min(self.end, length)
+
     def _extend_window(self, k: Tensor, v: Tensor) -> KeysValues:
         """Take several positions at once: the first of them look further back than what is kept after the last."""
         if self.end:
@@ -91,7 +95,7 @@ class Cache:
 
     Attributes:
         length: positions read so far, those of padding among them.
-        last: [B 1] the tokens at the last of them; None before the first.
+        last: [B 1] the tokens at the last of them; None before the first, and after a crop.
     """
 
     def __init__(self, context: int) -> None:
@@ -141,6 +145,23 @@ class Cache:
             self.last = self.last[rows]
         if sources:
             self._source = {owner: (k[rows], v[rows]) for owner, (k, v) in self._source.items()}
+
+    def crop(self, length: int) -> bool:
+        """Forget all but the first so many positions, to go on from there in another way.
+
+        Returns:
+            Whether that could be: a window has left behind what the positions before would look back at, so that there
+            nothing is forgotten and the text has to be read anew.
+        """
+        if length > self.length:
+            raise UsageError(f"length = {length}: the cache has read {self.length} positions")
+        if any(kept.window for kept in self._text.values()):
+            return length == self.length
+        for kept in self._text.values():
+            kept.crop(length)
+        if length < self.length:
+            self.length, self.last = length, None
+        return True
 
     @property
     def numbers(self) -> int:

@@ -99,6 +99,7 @@ def stream(
     precision: str = "fp32",
     ready: Scored | None = None,
     retrieve: Retrieve | None = None,
+    reader: Reader | None = None,
 ) -> Generator[str, None, Generated]:
     """Yield pieces of one text as they are written, and return the text whole.
 
@@ -114,12 +115,37 @@ def stream(
         precision: as in `generate`.
         ready: as in `generate`.
         retrieve: as in `generate`.
+        reader: what `reader_for` made of the model, for texts that begin alike: only what is new in this one is read.
+            It has a precision and neighbours of its own. None reads the prompt whole.
     """
     sampling = sampling or Sampling()
     if sampling.beams > 1:
         raise UsageError("beam search knows no text before its end: set beams to 1, or use generate")
     requests = _requests(model, tokenizer, [prompt], sampling, number)  # pyright: ignore[reportArgumentType]
-    return _stream(model, tokenizer, requests, sampling, precision, ready, retrieve)
+    return _stream(model, tokenizer, requests, sampling, precision, ready, retrieve, reader)
+
+
+def reader_for(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    *,
+    precision: str = "fp32",
+    ready: Scored | None = None,
+    retrieve: Retrieve | None = None,
+) -> Reader:
+    """Return what reads one text after another for `stream`, and keeps the beginning that they share.
+
+    Args:
+        model: one that writes, other than an encoder-decoder, whose weights stay as they are.
+        tokenizer: the model's.
+        precision: as in `generate`.
+        ready: as in `generate`.
+        retrieve: as in `generate`.
+    """
+    if model.spec.name not in WRITERS[:2]:
+        raise UsageError(f"an {model.spec.name} goes on from no text: give a {' or a '.join(WRITERS[:2])}")
+    with _writing(model, precision, 1, ready) as scored:
+        return _reader(model, scored, tokenizer, [], retrieve)
 
 
 def _stream(
@@ -130,12 +156,14 @@ def _stream(
     precision: str,
     ready: Scored | None,
     retrieve: Retrieve | None,
+    reader: Reader | None,
 ) -> Generator[str, None, Generated]:
     (request,) = requests
     text = Writing(request, tokenizer, sampling)
     characters, shown = codecs.getincrementaldecoder("utf-8")("replace"), 0
-    with _writing(model, precision, 1, ready) as scored:
-        for _ in _steps(_reader(model, scored, tokenizer, requests, retrieve), requests, [text], sampling):
+    with _writing(model, precision, 1, ready or (reader and reader.model)) as scored:
+        reader = reader or _reader(model, scored, tokenizer, requests, retrieve)
+        for _ in _steps(reader, requests, [text], sampling):
             certain = text.certain()
             piece = characters.decode(certain[shown:], final=text.stopped is not None)
             shown = len(certain)

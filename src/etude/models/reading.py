@@ -64,8 +64,21 @@ class Reader:
 
     @torch.inference_mode()
     def begin(self, texts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
-        """Read texts, none of them empty, and return the scores of what follows each."""
+        """Read texts, none of them empty, and return the scores of what follows each.
+
+        A reader can begin again. Of one text, only what comes after the beginning that it shares with the last one is
+        read then, where the cache can be cropped to it.
+        """
+        if self.length:
+            shared = self._shared(texts)
+            if shared and self._cache.crop(shared):
+                return self._read_after(shared, texts[0])
+            self.forget()
         return self._read(*self._side_by_side(texts, left=True))
+
+    def forget(self) -> None:
+        """Forget what was read, as has to be done when reading was broken off half-way or the model has changed."""
+        self._cache = self._make_cache()
 
     @torch.inference_mode()
     def go_on(self, tokens: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
@@ -113,6 +126,20 @@ class Reader:
         if self._source is not None:
             given["source"] = self._source
         return self._scores(tokens, **given)
+
+    def _shared(self, texts: Sequence[Sequence[int]]) -> int:
+        """Return how many positions of the last text begin the one that is to be read; its last token is read always,
+        for the scores."""
+        if len(texts) != 1 or len(self._tokens) != 1 or self._padded or self._source is not None:
+            return 0
+        before, now = self._tokens[0, : self.length].tolist(), list(texts[0])[:-1]
+        pairs = enumerate(zip(before, now, strict=False))
+        return next((at for at, (a, b) in pairs if a != b), min(len(before), len(now)))
+
+    def _read_after(self, shared: int, text: Sequence[int]) -> Tensor:
+        """Read the end of a text of which the beginning is kept."""
+        self._tokens[0, shared : len(text)] = new = torch.tensor(text[shared:], device=self.device)
+        return self._scores(new[None])
 
     def _scores(self, tokens: Tensor, **given: Tensor) -> Tensor:
         if self._source_present is not None:

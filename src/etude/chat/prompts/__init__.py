@@ -1,0 +1,1 @@
+"""Prompts: what a model reads before a conversation, versioned."""
