@@ -66,11 +66,28 @@ def small_rt_polarity(folder: Path) -> dict[str, Any]:
     return {"path": str(folder)}
 
 
+def small_labelled(folder: Path) -> dict[str, Any]:
+    folder.mkdir()
+    lines = (json.dumps({"tweet": row, "class": n % 3}) + "\n" for n, row in enumerate(rows_of("remark")))
+    (folder / "remarks.jsonl").write_text("".join(lines), encoding="utf-8")
+    fields = {"text_field": "tweet", "label_field": "class", "classes": ("hate", "offensive", "neither")}
+    return {"path": str(folder), **fields}
+
+
 def small_multi30k(folder: Path) -> dict[str, Any]:
     folder.mkdir()
     for split in ("train", "val", "test_2016_flickr"):
         for side in ("en", "de"):
             (folder / f"{split}.{side}").write_text("\n".join(rows_of(f"{split} {side}")), encoding="utf-8")
+    return {"path": str(folder)}
+
+
+def small_dialogues(folder: Path) -> dict[str, Any]:
+    folder.mkdir()
+    rows = (
+        [{"role": "user", "content": row}, {"role": "assistant", "content": "So it is."}] for row in rows_of("said")
+    )
+    (folder / "talks.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return {"path": str(folder)}
 
 
@@ -83,10 +100,13 @@ def small_tinyshakespeare(folder: Path) -> dict[str, Any]:
 ARGUMENTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "ag-news": lambda folder: small_ag_news(folder / "news"),
     "brackets": lambda folder: {"problems": 400},
+    "canaries": lambda folder: {"of": Fable(stories=200), "repeats": (1, 3), "each": 2},
     "copying": lambda folder: {"problems": 400},
+    "dialogues": lambda folder: small_dialogues(folder / "talks"),
     "fable": lambda folder: {"stories": 200},
     "facts": lambda folder: {"subjects": 200},
     "files": lambda folder: small_files(folder / "files"),
+    "labelled": lambda folder: small_labelled(folder / "remarks"),
     "mix": lambda folder: {"parts": (Part(Fable(stories=200)), Part(Copying(problems=300), 0.5))},
     "modular-addition": lambda folder: {"modulus": 17},
     "multi30k": lambda folder: small_multi30k(folder / "pairs"),

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from etude.chat.prompts.story import Story
 from etude.compress.methods.infovae import Infovae
 from etude.core.done import Done
 from etude.core.errors import UsageError
@@ -18,17 +19,21 @@ from etude.core.recipe import Recipe, kind_named
 from etude.core.run import Run
 from etude.evals.listed import Listed
 from etude.evals.tasks.multiple_choice import MultipleChoice
+from etude.evals.tasks.reply_choice import ReplyChoice
 from etude.models.architectures.decoder import Decoder
 from etude.models.architectures.encoder_decoder import EncoderDecoder
 from etude.models.architectures.retro import Retro
 from etude.models.recipes import Planted
+from etude.models.sampling import Sampling
 from etude.report.blocks import Report
 from etude.studies.base import Study
 from etude.studies.build_up import BuildUp
 from etude.studies.circuits import Circuits
 from etude.studies.compress_map import CompressMap
+from etude.studies.dialogue import Dialogue
 from etude.studies.family import Family as FamilyOfModels
 from etude.studies.fit_scaling import FitScaling
+from etude.studies.gopher import Gopher
 from etude.studies.induction import Induction
 from etude.studies.isoflop import Isoflop
 from etude.studies.leakage import Leakage
@@ -37,14 +42,19 @@ from etude.studies.patch import Patch
 from etude.studies.progress_report import ProgressReport
 from etude.studies.prompts import Prompts
 from etude.studies.retrieval import Retrieval
+from etude.studies.risks import Risks
 from etude.studies.scale_family import ScaleFamily
 from etude.studies.sizes import Sizes
 from etude.studies.squeeze import Squeeze
 from etude.studies.sweep import Sweep
+from etude.studies.toxicity import Toxicity
 from etude.studies.translation import Translation
 from etude.text.corpora.ag_news import AgNews
+from etude.text.corpora.canaries import Canaries
+from etude.text.corpora.dialogues import Dialogues
 from etude.text.corpora.fable import Fable
 from etude.text.corpora.facts import Facts
+from etude.text.corpora.labelled import Labelled
 from etude.text.corpora.multi30k import Multi30k
 from etude.text.corpora.repetition import Repetition
 from etude.text.corpora.rt_polarity import RtPolarity
@@ -129,6 +139,33 @@ SMALL: dict[str, Study] = {
         tuned_sizes=(2,),
         tuned_steps=2,
     ),
+    "gopher": Gopher(
+        tuple(replace(one, model=replace(one.model, context=800)) for one in FAMILY_OF),
+        (Listed("one", "choices", CHOICES),),
+        corpus=Dialogues(path=str(MADE / "dialogues")),
+        choices=ReplyChoice(path=str(MADE / "replies.jsonl")),
+        steps=1,
+        labelled=Labelled(path=str(MADE / "remarks.csv"), classes=("civil", "rude"), held_out=0.2),
+        toxic=("rude",),
+        prompts=6,
+        each=1,
+        pairs=2,
+    ),
+    "dialogue": Dialogue(
+        Train(
+            data=Tokens(Fable(stories=40), Byte()),
+            model=Decoder(layers=1, width=8, heads=2, feedforward=8, context=800),
+            batch=4,
+            steps=2,
+            evaluate_tokens=800,
+        ),
+        corpus=Dialogues(path=str(MADE / "dialogues")),
+        choices=ReplyChoice(path=str(MADE / "replies.jsonl")),
+        steps=2,
+        batch=4,
+        pairs=2,
+        sampling=Sampling(max_tokens=6),
+    ),
     "fit-scaling": FitScaling(str(MADE / "points.csv"), flops="flops", draws=20),
     "isoflop": Isoflop(
         (4e8, 8e8, 1.6e9),
@@ -198,6 +235,16 @@ SMALL: dict[str, Study] = {
         shown=2,
         sample="A dog, a dog.",
     ),
+    "risks": Risks(
+        Train(
+            data=Tokens(Canaries(of=Fable(stories=40), digits=1, repeats=(1, 2), each=1, controls=2), Byte()),
+            model=Decoder(layers=1, width=8, heads=2, feedforward=8, context=128),
+            batch=4,
+            steps=2,
+            evaluate_tokens=320,
+        ),
+        languages=Multi30k(path=str(MADE / "pairs")),
+    ),
     "scale-family": ScaleFamily(
         Train(
             data=Tokens(Fable(stories=60), Byte()),
@@ -235,6 +282,17 @@ SMALL: dict[str, Study] = {
         fit_tokens=320,
         evaluate_tokens=512,
         shown=2,
+    ),
+    "toxicity": Toxicity(
+        FAMILY_OF,
+        FAMILY_OF[:1],
+        Labelled(path=str(MADE / "remarks.csv"), classes=("civil", "rude"), held_out=0.2),
+        ("rude",),
+        prompt=Story(opening="Be kind."),
+        prompts=6,
+        each=2,
+        bins=3,
+        sampling=Sampling(max_tokens=4),
     ),
     "translation": Translation(
         pairs=Multi30k(path=str(MADE / "pairs")),

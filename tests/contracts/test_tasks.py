@@ -82,6 +82,33 @@ WRITTEN = {
         '{"context": "To be"}\n',
         "line 4:",
     ),
+    "replies": (
+        "talks.jsonl",
+        jsonl(
+            *(
+                {"messages": [{"role": "user", "content": f"Is {n} odd?"}, {"role": "assistant", "content": said}]}
+                for n, said in enumerate(("No.", "Yes, it is.", "No, for\nit is even."))
+            )
+        ),
+        jsonl({"messages": [{"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Hello"}]}),
+        "line 4: turn 1 is the assistant's, where one of the user's is due",
+    ),
+    "reply-choice": (
+        "daily.jsonl",
+        jsonl(
+            *(
+                {
+                    "context": ["Hello.", "Good day.", f"Have you {n} hens?"],
+                    "positive_responses": ["I have.", "No, sir."],
+                    "adversarial_negative_responses": ["Hens have feathers."],
+                    "random_negative_responses": ["Tomorrow, then.", "Black, please."],
+                }
+                for n in range(3)
+            )
+        ),
+        '{"context": [1], "positive_responses": ["I have."], "random_negative_responses": ["Two."]}\n',
+        "line 4: context is '[1]' and no list of texts",
+    ),
     "exact-match": (
         "a.jsonl",
         jsonl(
@@ -148,7 +175,7 @@ def test_the_content_and_not_the_path_is_the_identity(name: str, tmp_path: Path)
 @pytest.mark.parametrize("frame", FRAMES)
 def test_items_are_put_in_every_wording_and_frame(name: str, wording: str, frame: str, tmp_path: Path) -> None:
     items = made(name, tmp_path).read().items
-    prompter = Prompter(Prompt(wording, frame), "plain", items)
+    prompter = Prompter(Prompt(wording, frame=frame), "plain", items)
     for item in items:
         asked = prompter.asked(item)
         if isinstance(item, Choice):
@@ -182,5 +209,5 @@ def test_a_question_may_hold_what_looks_like_a_place_in_a_wording(tmp_path: Path
     row = {"query": "What is {listed} and {prompt}?", "choices": ["{question}", "b"], "gold": 0}
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     (item,) = FAMILY.member("multiple-choice")(path=str(tmp_path / "a.jsonl")).read().items  # pyright: ignore
-    asked = Prompter(Prompt("listed", "story"), "plain", [item]).asked(item)
+    asked = Prompter(Prompt("listed", frame="story"), "plain", [item]).asked(item)
     assert "What is {listed} and {prompt}?\nA. {question}\nB. b" in asked.contexts[0]

@@ -26,6 +26,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: outcomes are comp
 
 from safetensors.torch import save_file
 
+from etude.chat.prompts.story import Story
+from etude.chat.recipes import Pairs, Preferences
 from etude.compress.methods.activation_svd import ActivationSvd
 from etude.compress.methods.autoencoder import Autoencoder
 from etude.compress.methods.base import Method
@@ -57,6 +59,7 @@ from etude.compress.recipes import Composed, Compress, Continue, Latents, Meanin
 from etude.core.errors import DamagedError
 from etude.core.lab import Lab
 from etude.core.recipe import Recipe
+from etude.evals.judge_recipes import Judge
 from etude.evals.listed import Listed
 from etude.evals.recipes import (
     Baselines,
@@ -71,8 +74,11 @@ from etude.evals.recipes import (
     Score,
     Translations,
 )
+from etude.evals.risk_recipes import Exposure, GroupTerms, Pronouns
 from etude.evals.task_recipes import Evaluate
 from etude.evals.tasks.multiple_choice import MultipleChoice
+from etude.evals.tasks.replies import Replies
+from etude.evals.tasks.reply_choice import ReplyChoice
 from etude.interp.recipes import (
     Attribute,
     HeadAblation,
@@ -99,8 +105,10 @@ from etude.studies import retrieval
 from etude.studies.build_up import BuildUp
 from etude.studies.circuits import Circuits
 from etude.studies.compress_map import CompressMap
+from etude.studies.dialogue import Dialogue
 from etude.studies.family import Family
 from etude.studies.fit_scaling import FitScaling
+from etude.studies.gopher import Gopher
 from etude.studies.induction import Induction
 from etude.studies.isoflop import Isoflop
 from etude.studies.leakage import Leakage
@@ -108,15 +116,20 @@ from etude.studies.look import Look
 from etude.studies.patch import Patch
 from etude.studies.progress_report import ProgressReport
 from etude.studies.prompts import Prompts
+from etude.studies.risks import Risks
 from etude.studies.scale_family import ScaleFamily
 from etude.studies.sizes import Sizes
 from etude.studies.squeeze import Squeeze
 from etude.studies.sweep import Sweep
+from etude.studies.toxicity import Toxicity
 from etude.studies.translation import Translation
 from etude.text.corpora.ag_news import AgNews
+from etude.text.corpora.canaries import Canaries
+from etude.text.corpora.dialogues import Dialogues
 from etude.text.corpora.fable import Fable
 from etude.text.corpora.facts import Facts
 from etude.text.corpora.files import Files
+from etude.text.corpora.labelled import Labelled
 from etude.text.corpora.multi30k import Multi30k
 from etude.text.corpora.repetition import Repetition
 from etude.text.corpora.rt_polarity import RtPolarity
@@ -216,6 +229,24 @@ def cases() -> dict[str, Recipe]:
         untrained=2,
         drawn=("A dog sits.", "Ein Hund sitzt."),
     )
+    remarks = Labelled(path=str(MADE / "remarks.csv"), classes=("civil", "rude"), held_out=0.2)
+    judge = Judge(remarks, ("rude",), least=2)
+    toxicity = Toxicity(
+        tuple(replace(full, steps=0, keep_every=0, model=replace(small, context=160, layers=n)) for n in (1, 2)),
+        labelled=remarks,
+        toxic=("rude",),
+        prompt=Story(opening="Be kind."),
+        prompts=6,
+        each=2,
+        bins=3,
+        sampling=Sampling(max_tokens=4),
+    )
+    secretive = replace(
+        full,
+        data=Tokens(Canaries(of=Fable(stories=60), digits=1, repeats=(1, 40), each=2, controls=4), Byte()),
+        model=replace(small, context=128),
+        keep_every=0,
+    )
     asked = Tokens(Facts(subjects=40, facts=2, lead=8), Byte())
     library = Library(asked, chunk=16, embedder=Tfidf(dimension=4))
     course = replace(
@@ -227,6 +258,17 @@ def cases() -> dict[str, Recipe]:
     )
     with_library = retrieval.Retrieval(course, library, stored=3, k=1, ks=(2,), retrofit=2, rivals=False, knn=0)
     scored = with_library.scored(with_library.retrieving, 1)
+    talking = replace(full, model=replace(small, context=700), steps=2, keep_every=0)
+    talked = Dialogue(
+        talking,
+        replace(talking, seed=1),
+        Dialogues(path=str(MADE / "dialogues")),
+        choices=ReplyChoice(path=str(MADE / "replies.jsonl")),
+        pairs=2,
+        sampling=Sampling(temperature=0, max_tokens=8),
+    )
+    pairs = talked.paired
+    assert pairs is not None
     return {
         "tokens byte": data,
         "tokens bpe": Tokens(Fable(stories=60), BytePair(vocabulary=300)),
@@ -286,7 +328,28 @@ def cases() -> dict[str, Recipe]:
             seeds=2,
             too_long="shorten",
         ),
+        "judge": judge,
+        "continuations": toxicity.written("prompted", toxicity.of[0]),
+        "toxicity": toxicity,
         "evaluate": Evaluate(full, MultipleChoice(path=str(MADE / "choices.jsonl")), bare=True, too_long="shorten"),
+        "evaluate replies": Evaluate(
+            replace(full, keep_every=0), Replies(path=str(MADE / "dialogues")), too_long="shorten"
+        ),
+        "pairs": pairs,
+        "preferences": Preferences(pairs, choices_of(pairs)),
+        "dialogue": talked,
+        "gopher": Gopher(
+            tuple(replace(full, steps=2, keep_every=0, model=replace(small, context=800, width=w)) for w in (8, 16)),
+            (Listed("one", "choices", MultipleChoice(path=str(MADE / "choices.jsonl"))),),
+            corpus=Dialogues(path=str(MADE / "dialogues")),
+            choices=ReplyChoice(path=str(MADE / "replies.jsonl")),
+            steps=1,
+            labelled=Labelled(path=str(MADE / "remarks.csv"), classes=("civil", "rude"), held_out=0.2),
+            toxic=("rude",),
+            prompts=6,
+            each=1,
+            pairs=0,
+        ),
         "datastore": Datastore(full, positions=640),
         "knn-lm": KnnLm(full, k=32, positions=640, temperatures=(1.0, 10.0), tokens=640),
         "points": Table(str(MADE / "points.csv"), flops="flops"),
@@ -334,6 +397,10 @@ def cases() -> dict[str, Recipe]:
         "overlap": Overlap(data, threshold=0.95, shown=2),
         "file-losses": FileLosses(replace(full, keep_every=0), Overlap(data, file=Files(path=str(MADE / "birds.txt")))),
         "leakage": Leakage(of=replace(full, keep_every=0), threshold=0.95, shown=2),
+        "exposure": Exposure(secretive),
+        "group-terms": GroupTerms(secretive),
+        "pronouns": Pronouns(secretive),
+        "risks": Risks(secretive, languages=Multi30k(path=str(MADE / "pairs"))),
         "look": Look(full, "A dog.", token="a", top=1, sequences=8),
         "circuits": Circuits(attention_only, pairs=2, sequences=8, windows=2),
         "patch": Patch(full, **prompts),
@@ -400,6 +467,13 @@ def from_elsewhere() -> Path:
     return folder
 
 
+def choices_of(pairs: Pairs) -> str:
+    """Return a file of what a person chose between two pairs."""
+    file = from_elsewhere() / "choices.json"
+    file.write_text(json.dumps({"pairs": pairs.resolve().id, "choices": {"1": "A", "2": "B"}}))
+    return str(file)
+
+
 def observe(lab: Lab, recipe: Recipe) -> Golden:
     """Return a recipe's golden: what it is, its fingerprint, and its outcome in numbers."""
     settled = recipe.resolve()
@@ -423,7 +497,7 @@ def observe(lab: Lab, recipe: Recipe) -> Golden:
 def placeless(data: Any) -> Any:
     """Return a recipe's JSON without where files lie, which another process has elsewhere."""
     if isinstance(data, dict):
-        places = ("path", "points")
+        places = ("path", "points", *(("choices",) if data.get("kind") == "preferences" else ()))
         return {key: "" if key in places else placeless(value) for key, value in data.items()}
     return [placeless(value) for value in data] if isinstance(data, list) else data
 

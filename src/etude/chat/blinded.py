@@ -26,7 +26,7 @@ def page(pairs: Sequence[Mapping[str, Any]], name: str) -> str:
 
     Args:
         pairs: of each the `turns` of the dialogue and the replies `A` and `B`.
-        name: of the page, which the choices name too.
+        name: of the run that the page belongs to, which the choices name too.
     """
     shown = [
         {"turns": [visible(turn) for turn in pair["turns"]], "A": visible(pair["A"]), "B": visible(pair["B"])}
@@ -40,7 +40,8 @@ def page(pairs: Sequence[Mapping[str, Any]], name: str) -> str:
             policy=policy([script]),
             script=Markup(script),
             style=Markup(style),
-            data=script_json({"page": name, "pairs": shown}),
+            name=name,
+            data=script_json({"of": name, "pairs": shown}),
         )
     )
 

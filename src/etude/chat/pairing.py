@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,11 +76,11 @@ def pairs(recipe: Pairs, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, 
         )
     swapped = _drawn(recipe.seed, len(found))
     shown = [_sides(pair, swap) for pair, swap in zip(found, swapped, strict=True)]
-    name = hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:12]
-    write_json(run.path / KEY, {"pairs": name, **masked(["A" if swap else "B" for swap in swapped], name)})
-    write_text(run.path / PAGE, page(shown, name))
+    sides = masked(["A" if swap else "B" for swap in swapped], recipe.id)
+    write_json(run.path / KEY, {"pairs": recipe.id, **sides})
+    write_text(run.path / PAGE, page(shown, recipe.id))
     lengths = np.array([[len(reply) for reply in pair.replies] for pair in found])
-    return {"pairs": len(found), **counts, "page": name, "characters": lengths.mean(0).tolist()}
+    return {"pairs": len(found), **counts, "characters": lengths.mean(0).tolist()}
 
 
 class _Writer:

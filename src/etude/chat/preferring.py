@@ -25,7 +25,7 @@ def preferences(recipe: Preferences, inputs: Mapping[Recipe, Run], run: Draft) -
     """Count the choices.
 
     Raises:
-        UsageError: the file holds no choices, or those of another page.
+        UsageError: the file holds no choices, or those of other pairs.
         DamagedError: it is not the file that the recipe names.
     """
     key = read_json(inputs[recipe.pairs].file(KEY))
@@ -64,20 +64,20 @@ def counted(chosen: Mapping[int, str], sides: list[str]) -> dict[str, Any]:
     }
 
 
-def read_choices(path: Path, page: str, pairs: int) -> dict[int, str]:
+def read_choices(path: Path, of: str, pairs: int) -> dict[int, str]:
     """Return what was chosen, by the number of the pair.
 
     Raises:
-        UsageError: the file holds no choices, or those of another page.
+        UsageError: the file holds no choices, or those of other pairs.
     """
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
-        name, choices = held["page"], {int(number): choice for number, choice in held["choices"].items()}
+        name, choices = held["pairs"], {int(number): choice for number, choice in held["choices"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        form = '{"page": "...", "choices": {"1": "A", "2": "tie"}}'
+        form = '{"pairs": "...", "choices": {"1": "A", "2": "tie"}}'
         raise UsageError(f"{path.name!r} holds no choices: give what the page wrote, {form}") from None
-    if name != page:
-        raise UsageError(f"{path.name!r} has the choices of page {name}, and the run of pairs made page {page}")
+    if name != of:
+        raise UsageError(f"{path.name!r} has the choices of {name!r}, and these pairs are {of!r}")
     wrong = next((number for number in choices if not 1 <= number <= pairs), None)
     if wrong is not None:
         raise UsageError(f"{path.name!r} has a choice for pair {wrong}, and there are {pairs}")

@@ -17,7 +17,8 @@ from etude.core.run import Draft, Run
 from etude.evals import judging
 from etude.evals.asking import Asker, Said
 from etude.evals.fitted import Fitted
-from etude.evals.items import Choice, Cloze, Item, Passage, Written
+from etude.evals.items import ITEMS, Choice, Cloze, Item, Passage, Written
+from etude.evals.items import items_of as items_of
 from etude.evals.prompting import Prompter, prompt_hash
 from etude.evals.task_recipes import Evaluate
 from etude.evals.tasks.classification import Classification
@@ -29,9 +30,6 @@ from etude.models.sampling import Sampling
 from etude.models.transformer import Transformer
 from etude.nn.precision import autocast
 from etude.text.tokenizers.live import TOKENIZER_FILE, Tokenizer
-
-ITEMS = "items.jsonl"
-"""A line for each item: what was said to it, and what that comes to."""
 
 SHOWN = 20
 """Rows that are no items of which the result says why."""
@@ -82,11 +80,6 @@ def evaluate(recipe: Evaluate, inputs: Mapping[Recipe, Run], run: Draft) -> dict
         chance = {g: judging.chance_of([i for i in items if i.group == g], tokenizer.vocabulary) for g in groups}
         result["groups"] = {group: judging.scores(rows, chance[group]) for group, rows in by.items()}
     return result
-
-
-def items_of(run: Run) -> list[dict[str, Any]]:
-    """Return what was said to each item that an evaluation asked, in the order of the file."""
-    return [json.loads(line) for line in run.file(ITEMS).read_text(encoding="utf-8").splitlines()]
 
 
 def _likelihoods(

@@ -7,13 +7,16 @@ import re
 import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etude.evals.asking import Said
+from etude.evals.detection import share
 from etude.evals.items import Choice, Cloze, Passage, Written
 from etude.evals.statistics import Estimate, mean, ratio
+
+if TYPE_CHECKING:
+    from etude.evals.asking import Said
 
 Row = dict[str, Any]
 
@@ -54,9 +57,14 @@ def _is_right(scores: np.ndarray, right: Sequence[int]) -> float:
     return float(int(scores.argmax()) in right)  # of equals the first
 
 
-def judged_cloze(said: Said) -> Row:
-    """Return what the likelihood of a continuation comes to."""
-    return {"accuracy": float(said.greedy), "log_probability": said.log_probability, "tokens": said.tokens}
+def judged_cloze(item: Cloze, said: Said) -> Row:
+    """Return what the likelihood of a continuation comes to; its bytes are those without the space before it."""
+    return {
+        "accuracy": float(said.greedy),
+        "log_probability": said.log_probability,
+        "tokens": said.tokens,
+        "bytes": len(item.continuation.encode("utf-8", "surrogatepass")),
+    }
 
 
 def judged_text(item: Passage, said: Sequence[Said]) -> Row:
@@ -106,14 +114,23 @@ def scores(rows: Sequence[Row], chance: Mapping[str, float]) -> dict[str, dict[s
         rows: of each item, what was made of it.
         chance: of each score, by its name.
     """
-    found = {name: mean(np.array([row[name] for row in rows])).as_share() for name in SHARES if name in rows[0]}
+    found = {name: _share(np.array([row[name] for row in rows])) for name in SHARES if name in rows[0]}
     if "log_probability" in rows[0]:
         logs, tokens = (np.array([row[name] for row in rows]) for name in ("log_probability", "tokens"))
         found["loss"] = ratio(-logs, tokens)
         if "bytes" in rows[0]:
             found["bits_per_byte"] = ratio(-logs, np.array([row["bytes"] for row in rows])).scaled(1 / math.log(2))
+        if "words" in rows[0]:
             found["word_perplexity"] = _exponential(ratio(-logs, np.array([row["words"] for row in rows])))
     return {name: {**said.to_json(), "chance": chance.get(name)} for name, said in found.items()}
+
+
+def _share(values: np.ndarray) -> Estimate:
+    """Return the mean of shares. Of right and wrong alone it has Wilson's interval, which is of use for few items, and
+    for none or all of them."""
+    if np.isin(values, (0.0, 1.0)).all():
+        return share(int(values.sum()), len(values))
+    return mean(values).as_share()
 
 
 def _exponential(said: Estimate) -> Estimate:

@@ -11,6 +11,7 @@ from etude.core.errors import UsageError
 from etude.core.recipe import Estimate, Recipe
 from etude.core.run import Run
 from etude.core.spec import cosmetic
+from etude.evals import judge_recipes as judge_recipes  # kinds of recipe are found through this file
 from etude.evals.sites import is_glob, require_activations, width_of
 from etude.evals.whole_documents import check_given, check_slides, trained_with
 from etude.models.recipes import ModelRecipe

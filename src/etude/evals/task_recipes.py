@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from etude.core.errors import UsageError
 from etude.core.recipe import Estimate, Recipe
@@ -40,6 +40,8 @@ class Evaluate(Recipe, kind="evaluate", does="etude.evals.evaluating:evaluate"):
         precision: `fp32`, or `bf16` for matrix products in bf16.
         at_once: tokens that are read at once, about. It decides rounding alone.
     """
+
+    version: ClassVar[int] = 2  # 2: Wilson's intervals
 
     of: ModelRecipe
     task: Task = field(default_factory=Truthfulqa)

@@ -64,7 +64,7 @@ class _Page:
             contents=self.contents,
             style=Markup(_asset("page.css")),
             scripts=[Markup(script) for script in scripts],
-            policy=_policy(scripts),
+            policy=policy(scripts),
             data=data,
         )
 
@@ -173,7 +173,8 @@ def _minus(number: float | Value | None, digits: int = 3) -> str:
     return shown.replace("-", "−")
 
 
-def _policy(scripts: list[str]) -> str:
+def policy(scripts: list[str]) -> str:
+    """Return the Content-Security-Policy of a page that holds these scripts and asks for nothing."""
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{h}'" for h in hashes) or "'none'"
     return (

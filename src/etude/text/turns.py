@@ -28,6 +28,23 @@ class Marks:
     model: str = "Assistant:"
 
 
+def unmarked(text: str, marks: Marks, first: bool = False) -> str:
+    """Return a text in which no line begins with a mark: one that did is indented by a space.
+
+    Args:
+        text: anything.
+        marks: how turns are told apart.
+        first: whether the first line is looked at too; it may have a mark where it follows one.
+    """
+    begins = "^" if first else r"(?<=\n)"
+    return re.sub(f"{begins}(?={re.escape(marks.user)}|{re.escape(marks.model)})", " ", text, flags=re.MULTILINE)
+
+
+def said(mark: str, text: str, marks: Marks) -> str:
+    """Return the lines of one turn, in which no other turn begins. White space around what is said is left out."""
+    return f"{mark} {unmarked(text.strip(), marks)}".rstrip()
+
+
 @dataclass(frozen=True)
 class Found:
     """Where turns are in the text of one dialogue, in bytes.

@@ -1,8 +1,8 @@
 "use strict";
 (() => {
   const at = (id) => document.getElementById(id);
-  const { page, pairs } = JSON.parse(at("data").textContent);
-  const kept = `pairs ${page}`;
+  const { of, pairs } = JSON.parse(at("data").textContent);
+  const kept = `choices of ${of}`;
   let choices = {};
   let now = 0;
 
@@ -38,7 +38,7 @@
     at("bar").value = done;
     at("back").disabled = now === 0;
     at("on").disabled = now === pairs.length - 1;
-    const text = JSON.stringify({ page, choices }, null, 1);
+    const text = JSON.stringify({ pairs: of, choices }, null, 1);
     at("choices").value = text;
     if (at("download").href) {
       URL.revokeObjectURL(at("download").href);

@@ -13,8 +13,8 @@ from etude.evals.tasks.base import Measure, Task
 
 @dataclass(frozen=True)
 class ExactMatch(Task):
-    """Items with `context`, `answer` and, where several are right, `aliases`; or BIG-bench's, with `input` and `target`.
-    The model writes greedily until a line ends.
+    """Items with `context`, `answer` and, where several are right, `aliases`; or BIG-bench's, with `input` and
+    `target`. The model writes greedily until a line ends.
 
     Attributes:
         question_field: what holds the question.

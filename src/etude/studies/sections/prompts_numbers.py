@@ -10,7 +10,7 @@ import numpy as np
 
 from etude.core.recipe import Recipe
 from etude.core.run import Run
-from etude.evals.evaluating import items_of
+from etude.evals.items import items_of
 from etude.evals.prompting import Prompt
 from etude.evals.statistics import Estimate, mean
 

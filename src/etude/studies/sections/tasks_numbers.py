@@ -11,7 +11,7 @@ import numpy as np
 from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.core.seeds import stream
-from etude.evals.evaluating import items_of
+from etude.evals.items import items_of
 from etude.evals.judging import calibration
 from etude.evals.statistics import Estimate
 from etude.studies.sections.family_numbers import slopes

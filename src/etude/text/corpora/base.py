@@ -6,12 +6,14 @@ import abc
 import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from etude.core.errors import DamagedError, UsageError
 from etude.core.family import Member
 from etude.core.spec import AUTO
 from etude.text.pieces import mend, pieces
+
+T = TypeVar("T")
 
 
 class Document:
@@ -52,8 +54,8 @@ class Document:
             yield text
 
 
-def at_least_one(documents: Iterable[Document], none: str) -> Iterator[Document]:
-    """Yield documents.
+def at_least_one(documents: Iterable[T], none: str) -> Iterator[T]:
+    """Yield documents, or what becomes documents.
 
     Raises:
         UsageError: there are none; the message is `none`.
