@@ -43,16 +43,17 @@ check: .venv/dev  ## ruff (lint and format) and pyright
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright --pythonpath $(PY)
 
-oracles: .venv-oracles/made .venv-saelens/made  ## write the fixtures that compare Etude with transformers, TransformerLens and SAELens
+oracles: .venv-oracles/made .venv-saelens/made .venv-lm-eval/made  ## write the fixtures that compare Etude with transformers, TransformerLens, SAELens and lm-eval
 	PYTHONPATH=src .venv-oracles/bin/python tests/oracles/make_fixtures.py
 	.venv-oracles/bin/python tests/oracles/make_ecosystem.py
 	.venv-saelens/bin/python tests/oracles/make_saelens.py
+	OMP_NUM_THREADS=1 .venv-lm-eval/bin/python tests/oracles/make_lm_eval.py
 
 benchmarks: .venv/dev  ## print the ratios that the documents quote
 	@for script in $(filter-out %_peer.py,$(wildcard benchmarks/*.py)); do echo "== $$script" && $(PY) "$$script" || exit 1; done
 
 clean:  ## remove the environments and caches, not the runs
-	rm -rf .venv .venv-oracles .venv-saelens .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .venv-oracles .venv-saelens .venv-lm-eval .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp is newer than what it was made from, or it is made again.
@@ -83,4 +84,11 @@ clean:  ## remove the environments and caches, not the runs
 	$(PYTHON) -m venv --clear .venv-saelens
 	$(if $(TORCH_INDEX),.venv-saelens/bin/python $(PIP) -c constraints.txt --no-deps --index-url $(TORCH_INDEX) torch)
 	.venv-saelens/bin/python $(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt) sae-lens==6.54.12
+	@touch $@
+
+# With Etude and pytest, so that tests/oracles/test_lm_eval.py runs in it too, and benchmarks/evaluating.py.
+.venv-lm-eval/made: Makefile constraints.txt pyproject.toml
+	$(PYTHON) -m venv --clear .venv-lm-eval
+	$(if $(TORCH_INDEX),.venv-lm-eval/bin/python $(PIP) -c constraints.txt --no-deps --index-url $(TORCH_INDEX) torch)
+	.venv-lm-eval/bin/python $(PIP) -c constraints.txt -e . 'lm-eval[hf]==0.4.13' transformers==5.23.0 pytest pytest-xdist beartype
 	@touch $@

@@ -140,7 +140,10 @@ SMALL: dict[str, Study] = {
         tuned_steps=2,
     ),
     "gopher": Gopher(
-        tuple(replace(one, model=replace(one.model, context=800)) for one in FAMILY_OF),
+        tuple(
+            replace(one, data=Tokens(Fable(stories=60), Byte()), model=replace(one.model, context=800))
+            for one in FAMILY_OF
+        ),
         (Listed("one", "choices", CHOICES),),
         corpus=Dialogues(path=str(MADE / "dialogues")),
         choices=ReplyChoice(path=str(MADE / "replies.jsonl")),

@@ -7,6 +7,7 @@ request's own; keys and values of what was read are kept in between.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,12 @@ KEPT_BYTES = 256 << 20
 
 SCORED_BYTES = 64 << 20
 """Memory for the scores of every token at several positions."""
+
+WASTE = 1.25
+"""How many times as many tokens may be read as there are, for padding: with more of it, fewer are read at once."""
+
+LITTLE = 512
+"""Tokens of padding that are cheaper than another batch."""
 
 WORTH = 4
 """Tokens that a group has to share, for each request but one, to be read in two steps."""
@@ -82,7 +89,7 @@ def ask_for(tokenizer: Tokenizer, context: str, answer: str, opened: bool = Fals
     Raises:
         UsageError: the answer has no token.
     """
-    whole, before = tokenizer.encode(context + answer), len(tokenizer.encode(context)) if context else 0
+    whole, before = tokenizer.encode(context + answer), _length(tokenizer, context) if context else 0
     if not whole:
         raise UsageError("a text without a token cannot be asked about")
     opening = tokenizer.specials.get("first")
@@ -91,6 +98,12 @@ def ask_for(tokenizer: Tokenizer, context: str, answer: str, opened: bool = Fals
     lead = () if opening is None else (opening,)
     start = min(max(1, len(lead) + before), len(lead) + len(whole) - 1)
     return Ask((*lead, *whole), start)
+
+
+@functools.lru_cache(maxsize=4)
+def _length(tokenizer: Tokenizer, text: str) -> int:
+    """Return how many tokens a text has: several answers follow one question."""
+    return len(tokenizer.encode(text))
 
 
 def rolled(tokens: Sequence[int], context: int, opening: int) -> list[Ask]:
@@ -158,13 +171,17 @@ class Asker:
             if any(not 1 <= ask.start < len(ask.tokens) for ask in group):
                 raise UsageError("a request asks about tokens behind its first and up to its last")
         order = sorted(range(len(groups)), key=lambda n: (-shared[n], -longest[n], [ask.tokens for ask in groups[n]]))
-        found, part = list[Batch](), list[int]()
+        found, part, size = list[Batch](), list[int](), _Size()
         for number in order:
-            if part and not self._fits([*part, number], groups, shared, longest):
-                found.append(self._batch(part, groups, shared))
-                part = []
+            lengths = [len(text) for text in _texts(groups[number])]
+            begins = self._begins(groups[number], shared[number])
+            wider = size.with_group(begins, shared[number], lengths)
+            if part and not self._fits(wider):
+                found.append(_batch(part, size.shares, shared))
+                part, wider = [], _Size().with_group(begins, shared[number], lengths)
             part.append(number)
-        return [*found, self._batch(part, groups, shared)] if part else found
+            size = wider
+        return [*found, _batch(part, size.shares, shared)] if part else found
 
     @torch.inference_mode()
     def answer(self, groups: Sequence[Group], batch: Batch) -> list[list[Said]]:
@@ -174,16 +191,23 @@ class Asker:
             DivergedError: a log-likelihood is not finite.
         """
         asked = [groups[number] for number in batch.groups]
-        rows = [(ask, shared) for group, shared in zip(asked, batch.shared, strict=True) for ask in group]
-        cache, pads = self._begin(asked, batch)
+        texts = [_texts(group) for group in asked]
+        cache, pads = self._begin(asked, batch, [len(each) for each in texts])
+        rows = [(text, shared) for each, shared in zip(texts, batch.shared, strict=True) for text in each]
         hidden = self._tails(rows, cache, pads)
-        said = self._said(rows, hidden)
+        starts = itertools.accumulate((len(each) for each in texts), initial=0)
+        asks = [
+            (ask, start + each[ask.tokens[:-1]], shared)
+            for group, each, start, shared in zip(asked, texts, starts, batch.shared, strict=False)
+            for ask in group
+        ]
+        said = self._said(asks, hidden)
         sizes = itertools.accumulate((len(group) for group in asked), initial=0)
         return [said[start:stop] for start, stop in itertools.pairwise(sizes)]
 
-    def _begin(self, asked: Sequence[Group], batch: Batch) -> tuple[Cache | None, Tensor | None]:
-        """Read what groups share, and return what is kept of it, a row for each request, and [N S] where it holds
-        padding; nothing is kept where nothing is shared."""
+    def _begin(self, asked: Sequence[Group], batch: Batch, texts: Sequence[int]) -> tuple[Cache | None, Tensor | None]:
+        """Read what groups share, and return what is kept of it, a row for each of a group's texts, and [N S] where it
+        holds padding; nothing is kept where nothing is shared."""
         if not any(batch.shared):
             return None, None
         cache, pads = self.model.cache(), None
@@ -203,13 +227,13 @@ class Asker:
                 given = {"present": present, "positions": places.clamp(min=0)}
                 pads = ~present
             self.model.hidden(padded, past=cache, **given)
-        counts = torch.tensor([len(group) for group in asked])
+        counts = torch.tensor(texts)
         cache.select(torch.repeat_interleave(counts))
         return cache, None if pads is None else pads.repeat_interleave(counts, dim=0)
 
-    def _tails(self, rows: Sequence[tuple[Ask, int]], cache: Cache | None, pads: Tensor | None) -> Tensor:
-        """Read what is each request's own, padded on the right, where nobody that counts sees it; [N T D]."""
-        tails = [ask.tokens[shared:-1] for ask, shared in rows]
+    def _tails(self, rows: Sequence[tuple[tuple[int, ...], int]], cache: Cache | None, pads: Tensor | None) -> Tensor:
+        """Read what is each text's own, padded on the right, where nobody that counts sees it; [N T D]."""
+        tails = [text[shared:] for text, shared in rows]
         longest = max(map(len, tails))
         tokens = torch.tensor([tail + (0,) * (longest - len(tail)) for tail in tails])
         if cache is None:
@@ -222,20 +246,24 @@ class Asker:
             given = {"present": torch.cat((~pads, ones), dim=1), "positions": places.clamp(max=cache.context - 1)}
         return self.model.hidden(tokens, past=cache, **given)
 
-    def _said(self, rows: Sequence[tuple[Ask, int]], hidden: Tensor) -> list[Said]:
-        """Return what is said to requests, from what the unembedding reads of their tails."""
-        spans = [(ask.start - 1 - shared, len(ask.tokens) - 1 - shared) for ask, shared in rows]
-        counts = [stop - start for start, stop in spans]
-        at = torch.cat([row * hidden.shape[1] + torch.arange(*span) for row, span in enumerate(spans)])
-        read, targets = hidden.flatten(0, 1)[at], torch.tensor([t for ask, _ in rows for t in ask.tokens[ask.start :]])
+    def _said(self, asks: Sequence[tuple[Ask, int, int]], hidden: Tensor) -> list[Said]:
+        """Return what is said to requests, from what the unembedding reads of their texts' tails. Each comes with its
+        text's row, and how many tokens were read before the tail."""
+        spans = [(ask.start - 1 - shared, len(ask.tokens) - 1 - shared, row) for ask, row, shared in asks]
+        counts = [stop - start for start, stop, _ in spans]
+        places = [row * hidden.shape[1] + place for start, stop, row in spans for place in range(start, stop)]
+        # Where several requests are told from, as one-token answers to a question are, is scored once.
+        scored, at = torch.tensor(places).unique(return_inverse=True)
+        read, targets = (
+            hidden.flatten(0, 1)[scored],
+            torch.tensor([t for ask, *_ in asks for t in ask.tokens[ask.start :]]),
+        )
         logs, greedy = torch.empty(len(at), dtype=torch.float64), torch.empty(len(at), dtype=torch.bool)
         step = max(1, SCORED_BYTES // (4 * self.model.vocabulary))
-        for start in range(0, len(at), step):
-            part = slice(start, start + step)
-            scores = scores_of(self.model, read[part])
-            own = scores.gather(1, targets[part, None])[:, 0]
-            logs[part] = (own - scores.logsumexp(dim=1)).double()
-            greedy[part] = scores.argmax(dim=1) == targets[part]
+        for start in range(0, len(scored), step):
+            here = (at >= start) & (at < start + step)
+            scores = scores_of(self.model, read[start : start + step])
+            logs[here], greedy[here] = _told(scores, at[here] - start, targets[here])
         sums = [float(part.sum()) for part in logs.split(counts)]
         if not torch.tensor(sums).isfinite().all():
             raise DivergedError("a log-likelihood is not finite: the model has diverged")
@@ -243,35 +271,90 @@ class Asker:
         return [Said(*each) for each in zip(sums, likeliest, counts, strict=True)]
 
     def _shared(self, group: Group) -> int:
-        """Return how many tokens the requests of a group begin with and are read once: none of those that are asked
-        about, nor the one before them, which the first of them is told from."""
-        if len(group) < 2 or not self._keeps:
+        """Return how many tokens the texts of a group begin with and are read once: none of those that are asked about,
+        nor the one before them, which the first of them is told from."""
+        texts = len(_texts(group))
+        if texts < 2 or not self._keeps:
             return 0
         least = min(ask.start for ask in group) - 1
         alike = _alike([ask.tokens[:least] for ask in group])
-        return alike if alike * (len(group) - 1) >= WORTH else 0
+        return alike if alike * (texts - 1) >= WORTH else 0
 
-    def _batch(self, numbers: Sequence[int], groups: Sequence[Group], shared: Sequence[int]) -> Batch:
-        begins = [groups[n][0].tokens[: groups[n][0].start - 1] for n in numbers]
-        if not self._keeps or len(numbers) < 2:
-            return Batch(tuple(numbers), 0, tuple(shared[n] for n in numbers))
-        singles = all(len(groups[n]) == 1 for n in numbers)
-        common = _alike(begins if singles else [groups[n][0].tokens[: shared[n]] for n in numbers])
-        if common < WORTH:
-            common = 0
-        return Batch(tuple(numbers), common, tuple(max(common, shared[n]) for n in numbers))
+    def _begins(self, group: Group, shared: int) -> tuple[int, ...]:
+        """Return what a group may share with others: what its texts share, or of one text what is not asked about."""
+        if shared or not self._keeps or len(_texts(group)) > 1:
+            return group[0].tokens[:shared]
+        return group[0].tokens[: min(ask.start for ask in group) - 1]
 
-    def _fits(
-        self, numbers: Sequence[int], groups: Sequence[Group], shared: Sequence[int], longest: Sequence[int]
-    ) -> bool:
-        """Return whether groups can be read together: what is read and kept of them, padding among it, is not too much,
-        and the longest beginning and the longest tail have room in a context."""
-        begin = max(shared[n] for n in numbers)
-        tail = max(longest[n] - shared[n] for n in numbers)
-        requests = sum(len(groups[n]) for n in numbers)
+    def _fits(self, size: _Size) -> bool:
+        """Return whether groups can be read together: what is read and kept of them is not too much, little of it is
+        padding, and the longest beginning and the longest tail have room in a context."""
+        begin, tail = max(size.begin, size.shares), max(size.tail, size.single - size.shares)
+        begins, tails = (begin - size.shares) * size.groups, tail * size.texts
         room = begin + tail <= self.model.spec.context
-        read = begin * len(numbers) <= self.at_once and tail * requests <= self.at_once
-        return room and read and (begin + tail) * requests * self._row_bytes <= KEPT_BYTES
+        read = begins <= self.at_once and tails <= self.at_once
+        full = begins + tails <= WASTE * (size.tokens - size.shares * size.groups) + LITTLE
+        return room and read and full and (begin + tail) * size.texts * self._row_bytes <= KEPT_BYTES
+
+
+class _Size(NamedTuple):
+    """What some groups come to when they are read together.
+
+    Attributes:
+        groups: how many.
+        texts: how many they have.
+        alike: what all of them may share.
+        begin: tokens that the texts of one group share, at most.
+        tail: tokens behind those, at most.
+        single: tokens of a text whose group shares nothing, at most.
+        tokens: all of them, with what a group shares counted once.
+    """
+
+    groups: int = 0
+    texts: int = 0
+    alike: tuple[int, ...] = ()
+    begin: int = 0
+    tail: int = 0
+    single: int = 0
+    tokens: int = 0
+
+    @property
+    def shares(self) -> int:
+        """Tokens that are read once for all groups."""
+        return len(self.alike) if self.groups > 1 and len(self.alike) >= WORTH else 0
+
+    def with_group(self, begins: tuple[int, ...], shared: int, lengths: Sequence[int]) -> _Size:
+        """Return what they come to with one more: what it may share, how much its texts do share, how long they are."""
+        return _Size(
+            self.groups + 1,
+            self.texts + len(lengths),
+            begins[: _alike([self.alike, begins])] if self.groups else begins,
+            max(self.begin, shared),
+            max(self.tail, max(lengths) - shared if shared else 0),
+            max(self.single, 0 if shared else max(lengths)),
+            self.tokens + shared + sum(length - shared for length in lengths),
+        )
+
+
+def _batch(numbers: Sequence[int], common: int, shared: Sequence[int]) -> Batch:
+    return Batch(tuple(numbers), common, tuple(max(common, shared[n]) for n in numbers))
+
+
+def _texts(group: Group) -> dict[tuple[int, ...], int]:
+    """Return what has to be read for a group's requests, numbered: the last token never is, so that several requests
+    may have one text."""
+    return {text: number for number, text in enumerate(dict.fromkeys(ask.tokens[:-1] for ask in group))}
+
+
+def _told(scores: Tensor, rows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log-probabilities of tokens by the scores [U V] in some of the rows, and whether each is the likeliest
+    one, of equals the first. It passes over the scores less often than `log_softmax` and `argmax` do."""
+    most = scores.amax(dim=1)
+    totals = (scores - most[:, None]).exp_().sum(dim=1).log() + most
+    own = scores[rows, targets]
+    likeliest = own == most[rows]
+    likeliest[likeliest.clone()] = scores[rows[likeliest]].argmax(dim=1) == targets[likeliest]
+    return (own - totals[rows]).double(), likeliest
 
 
 def _alike(texts: Sequence[tuple[int, ...]]) -> int:
