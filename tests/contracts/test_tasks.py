@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from etude.core.errors import DamagedError, UsageError
-from etude.core.family import Family
+from etude.core.family import Family, member
 from etude.evals.items import Choice, Cloze, Passage, Written
 from etude.evals.prompting import FRAMES, WORDINGS, Prompt, Prompter
 from etude.evals.recognised import recognised
@@ -133,7 +133,7 @@ def made(name: str, folder: Path, **fields: Any) -> Task:
     file, rows, bad, _ = WRITTEN[name]
     folder.mkdir(exist_ok=True)
     (folder / file).write_text(rows + bad, encoding="utf-8")
-    return cast(Task, FAMILY.member(name)(path=str(folder / file), **fields))
+    return cast(Task, member("evals/tasks", name, path=str(folder / file), **fields))
 
 
 def test_every_member_is_here() -> None:
@@ -200,7 +200,7 @@ def test_nothing_there_is_said(tmp_path: Path) -> None:
     assert len(type(task)(path=str(tmp_path), file="c.csv").read().items) == 1
     (tmp_path / "d.jsonl").write_text('{"query": "x"}\n[1]\nnot json\n')
     with pytest.raises(UsageError, match=r"no item that task multiple-choice can ask: .* d\.jsonl, line 1"):
-        FAMILY.member("multiple-choice")(path=str(tmp_path / "d.jsonl")).read()  # pyright: ignore[reportAttributeAccessIssue]
+        cast(Task, member("evals/tasks", "multiple-choice", path=str(tmp_path / "d.jsonl"))).read()
     with pytest.raises(UsageError, match=r"no task reads d\.jsonl"):
         recognised(tmp_path / "d.jsonl")
 
@@ -208,6 +208,6 @@ def test_nothing_there_is_said(tmp_path: Path) -> None:
 def test_a_question_may_hold_what_looks_like_a_place_in_a_wording(tmp_path: Path) -> None:
     row = {"query": "What is {listed} and {prompt}?", "choices": ["{question}", "b"], "gold": 0}
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
-    (item,) = FAMILY.member("multiple-choice")(path=str(tmp_path / "a.jsonl")).read().items  # pyright: ignore
+    (item,) = cast(Task, member("evals/tasks", "multiple-choice", path=str(tmp_path / "a.jsonl"))).read().items
     asked = Prompter(Prompt("listed", frame="story"), "plain", [item]).asked(item)
     assert "What is {listed} and {prompt}?\nA. {question}\nB. b" in asked.contexts[0]

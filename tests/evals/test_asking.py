@@ -164,7 +164,7 @@ def test_an_empty_text_asks_nothing() -> None:
 
 
 def test_an_answer_is_what_the_context_alone_does_not_have() -> None:
-    tokenizer = Byte().build([])
+    tokenizer = Byte().build(lambda: iter(()))
     assert isinstance(tokenizer, ByteTokenizer)
     assert ask_for(tokenizer, "ab", " c") == Ask(tuple(b"ab c"), 2)
     assert ask_for(tokenizer, "", "c") == Ask((tokenizer.end, *b"c"), 1)

@@ -75,7 +75,7 @@ def log_probability(run: Run, context: str, answer: str) -> float:
 def test_choices_are_scored_as_a_plain_count_does(lab: Lab, tmp_path: Path) -> None:
     task = MultipleChoice(path=written(tmp_path / "a.jsonl", CHOICES))
     run, made = lab.run(Evaluate(OF, task, bare=True)), lab.run(OF)
-    right = dict.fromkeys(("accuracy", "by_characters", "by_bytes", "unconditional"), 0)
+    right: dict[str, int] = dict.fromkeys(("accuracy", "by_characters", "by_bytes", "unconditional"), 0)
     mass = []
     for row in CHOICES:
         logs = np.array([log_probability(made, row["query"], " " + choice) for choice in row["choices"]])

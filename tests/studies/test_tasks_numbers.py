@@ -34,7 +34,7 @@ def model(width: int) -> Train:
 
 def study(**fields: object) -> Family:
     listed = (Listed("one", "choices", MultipleChoice(path=str(MADE / "choices.jsonl"))),)
-    return Family(**{"of": (model(8), model(16)), "tasks": listed, "draws": 400, **fields})  # pyright: ignore
+    return Family(**{"of": (model(8), model(16)), "tasks": listed, "draws": 400, **fields})
 
 
 def planted(random: np.random.Generator, category: str, name: str, chances: list[float], items: int = 400) -> Scored:
