@@ -124,6 +124,6 @@ def families() -> dict[str, Family]:
     return found
 
 
-def member(path: str, name: str, **fields: Any) -> Member:
+def member(path: str, name: str, /, **fields: Any) -> Member:
     """Build a member by family and name, as in `member("compress/methods", "svd", rank=5)`."""
     return cast(Member, Family(path).member(name)(**fields))
