@@ -207,7 +207,7 @@ def test_labels_have_a_macro_f1(lab: Lab, tmp_path: Path) -> None:
     assert 0 < run.result["macro_f1"] < 1
     bins = run.result["calibration"]["bins"]
     assert sum(one["n"] for one in bins) == len(rows)
-    error = sum(abs(one["confidence"] - one["accuracy"]) * one["n"] for one in bins) / len(rows)
+    error = sum(abs(one["probability"] - one["share"]) * one["n"] for one in bins) / len(rows)
     assert run.result["calibration"]["error"] == pytest.approx(error)
 
 

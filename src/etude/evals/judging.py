@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from etude.evals.detection import calibration as agreement
 from etude.evals.detection import share
 from etude.evals.items import Choice, Cloze, Passage, Written
 from etude.evals.statistics import Estimate, mean, ratio
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from etude.evals.asking import Said
 
 Row = dict[str, Any]
-
-BINS = 10
-"""Of confidence, in a calibration."""
 
 
 def judged_choice(item: Choice, answers: Sequence[str], said: Sequence[Said], bare: Sequence[Said] | None) -> Row:
@@ -173,16 +171,7 @@ def macro_f1(rows: Sequence[Row], labels: int) -> float:
 
 
 def calibration(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return how confidence goes with being right: the expected calibration error over ten bins of equal width (Guo et
-    al. 2017, section 2), and each bin's mean confidence, accuracy and number of items. The confidence is the share of
-    the likeliest answer in the probability of all answers."""
+    """Return how confidence goes with being right: see `etude.evals.detection.calibration`. The confidence is the share
+    of the likeliest answer in the probability of all answers."""
     confidence, right = (np.array([row[name] for row in rows]) for name in ("confidence", "accuracy"))
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    held = [bins == number for number in range(BINS)]
-    table = [
-        {"confidence": float(confidence[at].mean()), "accuracy": float(right[at].mean()), "n": int(at.sum())}
-        for at in held
-        if at.any()
-    ]
-    error = sum(abs(row["confidence"] - row["accuracy"]) * row["n"] for row in table) / len(rows)
-    return {"error": error, "bins": table}
+    return agreement(confidence, right, np.ones(len(rows)))

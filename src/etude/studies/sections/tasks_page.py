@@ -186,8 +186,8 @@ def _calibration(study: Family, done: Mapping[Recipe, Run]) -> list[Section]:
         return []
     points = [
         {
-            "confidence": bin["confidence"],
-            "accuracy": PERCENT * bin["accuracy"],
+            "confidence": bin["probability"],
+            "accuracy": PERCENT * bin["share"],
             "model": f"{one['parameters']:,}",
             "run": one["run"],
         }
