@@ -63,19 +63,26 @@ def _difference(row: dict[str, Any], ways: dict[str, Any], percent: bool = False
 def _choices(found: dict[str, Any]) -> Section:
     blocks = list[Block]()
     for name, choice in found.items():
-        rows = tuple(
-            (CALLED[way], *((points if m == "gained" else share)(row[m], row["run"]) for m in METRICS))
-            for way, row in choice["ways"].items()
+        rows, others = (
+            tuple(
+                (CALLED[way], *((points if m == "gained" else share)(row[m], row["run"]) for m in metrics))
+                for way, row in choice["ways"].items()
+            )
+            for metrics in (METRICS[:3], METRICS[3:])
         )
         caption = (
             f"{AGAINST[name]}: {choice['n']:,} dialogues, one good reply among the bad ones, chance"
             f" {100 * choice['chance']:.1f}%. How often the likeliest reply is the good one, and how often where the"
-            " dialogue is not read, since short replies are likelier whatever was said; what reading gains, in points;"
-            " by likelihood per byte; and by the likelihood less that of the reply unread."
+            " dialogue is not read, since short replies are likelier whatever was said; and what reading gains."
         )
         apart = tuple(_difference(row, choice["ways"], percent=True) for row in choice["differences"])
         blocks += [
-            Table(("", "likeliest", "unread", "gained", "per byte", "less unread"), rows, caption),
+            Table(("", "likeliest", "unread", "gained"), rows, caption),
+            Table(
+                ("", "per byte", "less unread"),
+                others,
+                "Chosen by the likelihood per byte, and by the likelihood less that of the reply unread.",
+            ),
             Table(("difference", "likeliest"), apart, "Paired by dialogue."),
         ]
     return Section("Which reply is the good one", tuple(blocks))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from etude.core.recipe import Recipe
 from etude.core.run import Run
-from etude.report.blocks import Block, Findings, Report, Section, Table, text
+from etude.report.blocks import Block, Finding, Findings, Report, Section, Table, text
 from etude.report.charts import Axis, lines
 from etude.studies.sections.cards import cards, measured
 from etude.studies.sections.dialogue_numbers import told
@@ -32,8 +32,8 @@ def page(study: Gopher, done: Mapping[Recipe, Run]) -> Report:
             *_findings(tasks),
             text(f"Dialogue, of the largest model ({members(study.asked, done)[-1][1]:,} parameters)."),
             *_findings(largest),
-            text("Toxicity."),
-            *_findings(toxicity),
+            text("Toxicity; what is uncertain stands in the section on what size and condition change."),
+            Findings(_firm(toxicity)),
         ),
         sections=(
             Section("Tasks", tasks.sections),
@@ -45,8 +45,14 @@ def page(study: Gopher, done: Mapping[Recipe, Run]) -> Report:
     )
 
 
-def _findings(report: Report) -> tuple[Block, ...]:
+def _findings(report: Report) -> tuple[Findings, ...]:
     return tuple(block for block in report.abstract if isinstance(block, Findings))
+
+
+def _firm(report: Report) -> tuple[Finding, ...]:
+    """Return the first finding, on what the judge is worth, and those of the others that are clear."""
+    first, *others = (finding for block in _findings(report) for finding in block.items)
+    return first, *(finding for finding in others if finding.strength == "clear")
 
 
 def _over_sizes(study: Gopher, done: Mapping[Recipe, Run]) -> tuple[Block, ...]:

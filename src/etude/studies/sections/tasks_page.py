@@ -100,7 +100,8 @@ def _shown(estimate: Estimate, runs: tuple[str, ...], unit: str = "", digits: in
 
 
 def _categories(tasks: Sequence[Scored], found: Sequence[Grown], sizes: Sequence[int]) -> Section:
-    rows = tuple(
+    ordered = sorted(found, key=lambda one: (one.name == ALL, -one.slope.mean))
+    scores = tuple(
         (
             one.name,
             one.tasks,
@@ -109,28 +110,27 @@ def _categories(tasks: Sequence[Scored], found: Sequence[Grown], sizes: Sequence
             f"{PERCENT * one.blind:.1f}",
             _shown(one.scores[0], _ends(tasks, one)),
             _shown(one.scores[-1], _ends(tasks, one)),
+        )
+        for one in ordered
+    )
+    head = ("category", "tasks", "items", "chance (%)", "one number (%)", *(f"{compact(n)} (%)" for n in _two(sizes)))
+    caption = (
+        f"Accuracy of the smallest and the largest model, of {sizes[0]:,} and {sizes[-1]:,} parameters. ‘One number’ is"
+        " what always giving the same number of choice comes to: a model may reach it without reading the question."
+    )
+    slopes = tuple(
+        (
+            one.name,
             _shown(one.slope, _ends(tasks, one), digits=2),
             None if one.mass is None else _shown(one.mass, _ends(tasks, one), digits=2),
         )
-        for one in sorted(found, key=lambda one: (one.name == ALL, -one.slope.mean))
+        for one in ordered
     )
-    head = (
-        "category",
-        "tasks",
-        "items",
-        "chance (%)",
-        "one number (%)",
-        f"{sizes[0]:,} parameters (%)",
-        f"{sizes[-1]:,} parameters (%)",
-        "accuracy a doubling (points)",
-        "mass a doubling (points)",
-    )
-    caption = (
-        "Most helped by scale first. ‘One number’ is what always giving the same number of choice comes to: a model may"
-        " reach it without reading the question. A slope is per doubling of the parameters, by least squares over all"
-        " models. The mass is the share of the probability of all answers that the right ones have, which moves before"
-        " the choice does. Intervals (95%) are of a bootstrap over items, the same ones drawn for every model; those of"
-        " single categories do not allow for there being several."
+    grows = (
+        "Most helped by scale first. A slope is per doubling of the parameters, by least squares over all models. The"
+        " mass is the share of the probability of all answers that the right ones have, which moves before the choice"
+        " does. Intervals (95%) are of a bootstrap over items, the same ones drawn for every model; those of single"
+        " categories do not allow for there being several."
     )
     points = [
         {
@@ -157,27 +157,42 @@ def _categories(tasks: Sequence[Scored], found: Sequence[Grown], sizes: Sequence
         rules=(Rule("chance", 0.0),),
         run="run",
     )
-    return Section("By category", (drawn, Table(head, rows, caption)))
+    growth = Table(("category", "accuracy a doubling (points)", "mass a doubling (points)"), slopes, grows)
+    return Section("By category", (drawn, Table(head, scores, caption), growth))
+
+
+def _two(sizes: Sequence[int]) -> tuple[int, int]:
+    return sizes[0], sizes[-1]
+
+
+def compact(number: int) -> str:
+    """Return a size in few characters: `68.7k`, `1.31M`."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= unit:
+            return f"{number / unit:.3g}{letter}"
+    return str(number)
 
 
 def _tasks(tasks: Sequence[Scored], sizes: Sequence[int]) -> Section:
-    rows = tuple(
-        (
-            task.name,
-            task.category,
-            task.right.shape[1],
-            f"{PERCENT * task.chance:.1f}",
-            "" if task.always_one is None else f"{PERCENT * task.always_one:.1f}",
-            *(
-                Value(PERCENT * float(score), run=run, digits=1)
-                for score, run in zip(task.right.mean(axis=1), task.runs, strict=True)
-            ),
+    head = ("task", "items", "chance", "one number", *map(compact, sizes))
+    tables = list[Block]()
+    for category in dict.fromkeys(task.category for task in tasks):
+        rows = tuple(
+            (
+                task.name,
+                task.right.shape[1],
+                f"{PERCENT * task.chance:.1f}",
+                "" if task.always_one is None else f"{PERCENT * task.always_one:.1f}",
+                *(
+                    Value(PERCENT * float(score), run=run, digits=1)
+                    for score, run in zip(task.right.mean(axis=1), task.runs, strict=True)
+                ),
+            )
+            for task in tasks
+            if task.category == category
         )
-        for task in tasks
-    )
-    head = ("task", "category", "items", "chance (%)", "one number (%)", *(f"{size:,}" for size in sizes))
-    caption = "Accuracy of each model (%), by its parameters."
-    return Section("By task", (Table(head, rows, caption),))
+        tables.append(Table(head, rows, f"{category}: accuracy of each model (%), by its parameters."))
+    return Section("By task", tuple(tables))
 
 
 def _calibration(study: Family, done: Mapping[Recipe, Run]) -> list[Section]:
