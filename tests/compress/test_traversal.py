@@ -117,7 +117,8 @@ def test_a_unit_that_writes_a_token_raises_that_token(decoder: DecoderModel) -> 
     told = traveller.traverse(traveller.read(tokens()), moves, (0, 1)).to_json([-1, 1], chr, np.arange(97, 123))
     assert told["rises"][0]["token"] == chr(97 + letter)
     assert told["rises"][0]["change"] > told["rises"][1]["change"] > 0 > told["falls"][0]["change"]
-    assert all(move["kl"]["mean"] > 0 for move in told["moves"])
+    down, up = (move["kl"]["mean"] for move in told["moves"])
+    assert up > 1 and down > -1e-6  # the unit says next to nothing as it is, so that less of it changes nothing
 
 
 def test_tokens_are_named_in_the_order_of_their_change() -> None:

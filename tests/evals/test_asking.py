@@ -169,5 +169,7 @@ def test_an_answer_is_what_the_context_alone_does_not_have() -> None:
     assert ask_for(tokenizer, "ab", " c") == Ask(tuple(b"ab c"), 2)
     assert ask_for(tokenizer, "", "c") == Ask((tokenizer.end, *b"c"), 1)
     assert ask_for(tokenizer, "ab", "c", opened=True) == Ask((tokenizer.end, *b"abc"), 3)
-    with pytest.raises(UsageError, match="without a token"):
+    with pytest.raises(UsageError, match="has no token"):
         ask_for(tokenizer, "", "")
+    with pytest.raises(UsageError, match="the answer '' has no token"):
+        ask_for(tokenizer, "ab", "")

@@ -156,6 +156,28 @@ def test_what_does_not_fit_is_refused_shortened_or_left_out_and_counted(lab: Lab
     assert items_of(shortened)[-1]["log_probabilities"] == pytest.approx(wanted, abs=1e-4)
 
 
+def test_half_an_answer_is_never_scored(lab: Lab, tmp_path: Path) -> None:
+    rows = [{"context": "A", "continuation": "b" * 200}, {"context": "x" * 150, "continuation": "b"}]
+    asked = Evaluate(OF, Cloze(path=written(tmp_path / "a.jsonl", rows)), too_long="shorten")
+    run = lab.run(asked)
+    assert (run.result["n"], run.result["too_long"]) == (1, 2)
+    assert [(row["tokens"], row["bytes"]) for row in items_of(run)] == [(2, 2)] or items_of(run)[0]["bytes"] == 1
+    nothing = lab.run(Evaluate(OF, Cloze(path=written(tmp_path / "b.jsonl", rows[:1])), too_long="leave-out"))
+    assert (nothing.result["n"], nothing.result["too_long"], nothing.result["scores"]) == (0, 1, {})
+
+
+def test_what_a_model_wrote_may_hold_any_end_of_a_line(lab: Lab, tmp_path: Path) -> None:
+    rows = [{**row, "part": f"x\u2028y\x85{n % 2}"} for n, row in enumerate(CHOICES[:6])]
+    run = lab.run(Evaluate(OF, MultipleChoice(path=written(tmp_path / "a.jsonl", rows), group_field="part")))
+    assert len(items_of(run)) == 6 and set(run.result["groups"]) == {"x\u2028y\x850", "x\u2028y\x851"}
+
+
+def test_equal_answers_share_what_is_right(lab: Lab, tmp_path: Path) -> None:
+    rows = [{"query": "Say", "choices": ["a", "a"], "gold": 1}, {"query": "Say", "choices": ["a", "a"], "gold": [0, 1]}]
+    run = lab.run(Evaluate(OF, MultipleChoice(path=written(tmp_path / "a.jsonl", rows))))
+    assert [row["accuracy"] for row in items_of(run)] == [0.5, 1.0]
+
+
 def test_a_spoiled_row_harms_no_other(lab: Lab, tmp_path: Path) -> None:
     usual = lab.run(Evaluate(OF, MultipleChoice(path=written(tmp_path / "a.jsonl", CHOICES))))
     path = tmp_path / "b.jsonl"

@@ -128,7 +128,7 @@ def test_replies_are_those_of_the_split_and_the_last_of_each_dialogue(tmp_path: 
 def test_dialogues_that_do_not_fit_are_left_out_for_all_three(lab: Lab) -> None:
     short = replace(STUDY, of=replace(STUDY.of, model=Decoder(layers=1, width=8, heads=2, feedforward=8, context=300)))
     short = replace(short, steps=1, choices=None)
-    with pytest.raises(UsageError, match="none of 3 prompts fits the model's context of 300 tokens"):
+    with pytest.raises(UsageError, match="none of the dialogues fits the context of all three"):
         lab.run(short)
     long = replace(STUDY, prompt=Short(), items=2)
     replies = lab.run(long).result["replies"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from etude.evals.tasks.multiple_choice import MultipleChoice
 from etude.evals.tasks.perplexity import Perplexity
 from etude.models.architectures.decoder import Decoder
 from etude.studies.family import Family
-from etude.studies.sections.tasks_numbers import ALL, Scored, grown, scored
+from etude.studies.sections.tasks_numbers import ALL, Scored, calibrations, grown, scored
 from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.byte import Byte
@@ -105,12 +106,36 @@ def test_models_are_told_by_size_and_masked_items_are_left_out(tmp_path: Path) -
     (whole,), (rest,) = scored(plain, done), scored(masked, done)
     assert whole.right.shape == (2, 4) and rest.right.shape == (2, 2) and rest.masked == 2
     assert np.array_equal(rest.right, whole.right[:, [0, 3]])
+    assert (whole.chance, whole.always_one) == (pytest.approx((1 / 3 + 1 / 2 + 1 / 3 + 1 / 2) / 4), 0.75)
+    assert (rest.chance, rest.always_one) == (pytest.approx((1 / 3 + 1 / 2) / 2), 0.5)
+    assert [one["n"] for one in calibrations(masked, done, [rest])] == [2, 2]
+    (tmp_path / "all.json").write_text('{"masked": {"choices.jsonl": [1, 2, 3, 4]}}')
+    with pytest.raises(UsageError, match="no item is left"):
+        scored(replace(masked, mask=ItemMask(str(tmp_path / "all.json"))), done)
     sizes = [done[done_of].result["parameters"] for done_of in (model(8).resolve(), model(16).resolve())]
     assert sizes == sorted(sizes)
     assert whole.runs[0] == done[plain.evaluations(plain.of[1])[0]].id  # the smaller one first
     mask.write_text("{}")
     with pytest.raises(UsageError, match="is no mask"):
         ItemMask(str(mask)).masked()
+
+
+def test_few_items_are_never_clear_and_one_file_under_two_categories_is_drawn_once() -> None:
+    lucky = Scored("one", "a", "choice", np.array([[0.0] * 5] * 2 + [[1.0] * 5] * 3), None, 0.5, 0.5, 0, 0, ("",) * 5)
+    (found,) = grown(study(), [lucky], SIZES)
+    assert found.together == 0 and not found.able
+    random = np.random.default_rng(3)
+    task = planted(random, "one", "a", [0.3] * 5, items=50)
+    twice = Scored(**{**vars(task), "category": "two"})
+    alone, _, both = grown(study(), [task, twice], SIZES)
+    assert both.slope.high - both.slope.low == pytest.approx(alone.slope.high - alone.slope.low, rel=0.15)
+
+
+def test_better_than_one_number_is_said_of_choices_alone() -> None:
+    written = Scored("one", "a", "written", np.array([[0.2, 1.0] * 30] * 5), None, 0.0, None, 0, 0, ("",) * 5)
+    assert not grown(study(), [written], SIZES)[0].able
+    chosen = Scored("one", "a", "choice", np.array([[0.0] + [1.0] * 29] * 5), None, 0.25, 0.4, 0, 0, ("",) * 5)
+    assert grown(study(), [chosen], SIZES)[0].able
 
 
 def test_what_is_no_family_is_refused(tmp_path: Path) -> None:
@@ -142,3 +167,9 @@ def test_tasks_are_named_by_files_folders_and_categories(tmp_path: Path) -> None
     (tmp_path / "sets.json").write_text('{"Maths": ["c.csv"]}')
     with pytest.raises(UsageError, match=r"'sets.json' lists 'c.csv', which is not there"):
         Listed.from_words([str(tmp_path / "sets.json")])
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "task.json").write_text('[{"query": "a", "choices": ["b", "c"], "gold": 0}]')
+    (tmp_path / "here" / "README.txt").write_text("words")
+    alike = Listed.from_words([str(tmp_path / "here"), str(tmp_path / "there" / "task.json")])
+    assert [one.name for one in alike] == ["here/task", "there/task"]

@@ -269,7 +269,9 @@ def seal(partial: Path) -> Run:
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a JSON-lines file. A last line cut off by a kill is left out."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):  # other ends of lines may stand in what a model wrote
+        if not line:
+            continue
         try:
             yield json.loads(line)
         except ValueError:

@@ -90,8 +90,8 @@ def ask_for(tokenizer: Tokenizer, context: str, answer: str, opened: bool = Fals
         UsageError: the answer has no token.
     """
     whole, before = tokenizer.encode(context + answer), _length(tokenizer, context) if context else 0
-    if not whole:
-        raise UsageError("a text without a token cannot be asked about")
+    if not whole or (len(whole) == before and whole == tokenizer.encode(context)):
+        raise UsageError(f"the answer {answer!r} has no token: this tokenizer has none for its characters")
     opening = tokenizer.specials.get("first")
     if opening is None and (opened or not before or len(whole) < 2):
         opening = tokenizer.end

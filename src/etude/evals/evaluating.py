@@ -58,18 +58,21 @@ def evaluate(recipe: Evaluate, inputs: Mapping[Recipe, Run], run: Draft) -> dict
         for item, row in zip(items, rows, strict=True)
     ]
     _write(run.path / ITEMS, ordered)
+    spoiled = [*read.spoiled, *fitted.spoiled]
     result: dict[str, Any] = {
         "task": recipe.task.name,
         "measure": recipe.task.measure,
         "n": len(items),
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "scores": judging.scores(ordered, judging.chance_of(items, tokenizer.vocabulary)),
+        "scores": judging.scores(ordered, judging.chance_of(items, tokenizer.vocabulary)) if items else {},
         "prompt": prompt_hash(fitted.asked),
         "tokenizer": made.files[TOKENIZER_FILE]["sha256"][:12],
         "too_long": fitted.too_long,
-        "spoiled": len(read.spoiled),
-        "spoiled_shown": read.spoiled[:SHOWN],
+        "spoiled": len(spoiled),
+        "spoiled_shown": spoiled[:SHOWN],
     }
+    if not items:  # none fits: the study that asked goes on without it
+        return result
     if recipe.task.measure == "choice":
         result |= {"always_one": judging.always_one(items), "calibration": judging.calibration(ordered)}
     if isinstance(recipe.task, Classification):

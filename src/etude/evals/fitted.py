@@ -23,9 +23,10 @@ class Fitted:
             it; each window of a text; nothing where the model writes.
         prompts: of each, what the model goes on from where it writes.
         too_long: how many did not fit.
+        spoiled: of each item that cannot be put to this model, why.
 
     Raises:
-        UsageError: one does not fit, and that is refused; or none is left.
+        UsageError: one does not fit, and that is refused; or none can be put.
     """
 
     def __init__(
@@ -34,16 +35,21 @@ class Fitted:
         self.recipe, self.tokenizer, self.context = recipe, tokenizer, context
         self.items, self.asked = list[Item](), list[Asked]()
         self.requests, self.prompts = list[list[list[Ask]]](), list[tuple[int, ...]]()
-        self.too_long, longest = 0, 0
+        self.too_long, self.spoiled, longest = 0, list[str](), 0
         for item in items:
-            asked = prompter.asked(item)
-            requests, prompt = self._requests(item, asked), self._prompt(item, asked)
+            try:
+                asked = prompter.asked(item)
+                requests, prompt = self._requests(item, asked), self._prompt(item, asked)
+            except UsageError as error:
+                self.spoiled.append(f"{item.where}: {str(error).removeprefix(f'{item.where}: ')}")
+                continue
             read = [len(ask.tokens) - 1 for group in requests for ask in group]
             needed = max(read, default=len(prompt) + self._writes - 1)  # the last token that is written is never read
             if needed > context:
                 self.too_long, longest = self.too_long + 1, max(longest, needed)
-                if recipe.too_long == "leave-out":
-                    continue
+                answers = [len(ask.tokens) - ask.start for group in requests for ask in group]
+                if recipe.too_long == "leave-out" or max(answers, default=0) > context:
+                    continue  # half an answer is another answer
                 requests = [[self._shortened(ask) for ask in group] for group in requests]
                 prompt = prompt[-max(1, context + 1 - self._writes) :]
             self.items.append(item)
@@ -56,10 +62,8 @@ class Fitted:
                 f" longest takes {longest}: set --too-long shorten or leave-out, fewer --prompt.shots, or ask a model"
                 " that reads more"
             )
-        if not self.items:
-            raise UsageError(
-                f"none of {len(items)} prompts fits the model's context of {context} tokens: nothing is left"
-            )
+        if not self.items and not self.too_long:
+            raise UsageError(f"none of {len(items)} items can be put to this model: {self.spoiled[0]}")
 
     @property
     def _writes(self) -> int:
@@ -87,6 +91,6 @@ class Fitted:
         return (*(() if opening is None else (opening,)), *self.tokenizer.encode(asked.contexts[0]))
 
     def _shortened(self, ask: Ask) -> Ask:
-        """Return a request without its beginning; of an answer that is longer than the context itself, the end."""
+        """Return a request without its beginning."""
         gone = max(0, len(ask.tokens) - 1 - self.context)
-        return Ask(ask.tokens[gone:], max(1, ask.start - gone))
+        return Ask(ask.tokens[gone:], ask.start - gone)

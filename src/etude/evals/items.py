@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from etude.core.errors import UsageError
-from etude.core.run import Run
+from etude.core.run import Run, read_rows
 
 ITEMS = "items.jsonl"
 """In the run of an evaluation, a line for each item: what was said to it, and what that comes to."""
@@ -16,7 +15,7 @@ ITEMS = "items.jsonl"
 
 def items_of(run: Run) -> list[dict[str, Any]]:
     """Return what was said to each item that an evaluation asked, in the order of the file."""
-    return [json.loads(line) for line in run.file(ITEMS).read_text(encoding="utf-8").splitlines()]
+    return list(read_rows(run.file(ITEMS)))
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,9 @@ def judged_choice(item: Choice, answers: Sequence[str], said: Sequence[Said], ba
 
 
 def _is_right(scores: np.ndarray, right: Sequence[int]) -> float:
-    return float(int(scores.argmax()) in right)  # of equals the first
+    """Return whether the best of the scores is a right one; of equal ones, the share of right ones."""
+    best = np.flatnonzero(scores == scores.max())
+    return float(np.isin(best, right).mean())
 
 
 def judged_cloze(item: Cloze, said: Said) -> Row:
@@ -80,12 +82,12 @@ def judged_written(item: Written, text: str, take: str) -> Row:
     it; and whether it is but for case, punctuation and articles (Rajpurkar et al. 2016)."""
     found = _last_number(text) if take == "number" else text.strip()
     exact = any(_same_number(found, answer) if take == "number" else found == answer for answer in item.answers)
-    alike = exact or (take == "text" and _plain(found) in {_plain(answer) for answer in item.answers})
+    alike = exact or (take == "text" and _plain(found) in {_plain(answer) for answer in item.answers} - {""})
     return {"written": text, "answer": found, "accuracy": float(exact), "normalised": float(alike)}
 
 
 def _last_number(text: str) -> str:
-    found = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
+    found = re.findall(r"(?<![\d.])-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)", text)
     return found[-1].replace(",", "") if found else ""
 
 
@@ -98,7 +100,8 @@ def _same_number(a: str, b: str) -> bool:
 
 def _plain(text: str) -> str:
     kept = "".join(c for c in text.lower() if c not in string.punctuation)
-    return " ".join(word for word in kept.split() if word not in ("a", "an", "the"))
+    words = [word for word in kept.split() if word not in ("a", "an", "the")]
+    return " ".join(words or kept.split())  # the answer may be the letter A
 
 
 SHARES = ("accuracy", "by_characters", "by_bytes", "by_tokens", "unconditional", "mass", "normalised")
@@ -145,6 +148,15 @@ def chance_of(items: Sequence[Any], vocabulary: int) -> dict[str, float]:
     if isinstance(items[0], Cloze | Passage):
         return {"accuracy": 0.0, "loss": math.log(vocabulary)}
     return {"accuracy": 0.0, "normalised": 0.0}
+
+
+def blind(rows: Sequence[Row]) -> tuple[float, float] | None:
+    """Return what choosing blindly comes to on the items of some rows, and always giving one number of choice; None
+    where they have no choices."""
+    if not rows or "log_probabilities" not in rows[0]:
+        return None
+    chance = float(np.mean([len(row["right"]) / len(row["log_probabilities"]) for row in rows]))
+    return chance, Counter(number for row in rows for number in row["right"]).most_common(1)[0][1] / len(rows)
 
 
 def always_one(items: Sequence[Any]) -> float | None:

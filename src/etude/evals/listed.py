@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from etude.core.errors import UsageError
 from etude.core.spec import Spec
@@ -39,7 +39,7 @@ class Listed(Spec):
             UsageError: there is no such file, or no task reads it.
         """
         given = [word.strip() for part in words for word in part.split(",") if word.strip()]
-        return tuple(listed for word in given for listed in cls._of_word(word))
+        return _told_apart([listed for word in given for listed in cls._of_word(word)])
 
     @classmethod
     def as_words(cls, listed: Sequence[Listed]) -> str:
@@ -58,7 +58,7 @@ class Listed(Spec):
                 " with the files of each category"
             )
         if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and not _about(file))
             yield from (cls(category, file.stem, recognised(file)) for file in files)
         elif (grouped := _categories(path)) is not None:
             for name, files in grouped.items():
@@ -67,18 +67,35 @@ class Listed(Spec):
             yield cls(category, path.stem, recognised(path))
 
 
+L = TypeVar("L", bound=Listed)
+
+
 def _categories(path: Path) -> Mapping[str, Sequence[str]] | None:
     """Return the files of each category, or None where a file is no such list."""
     if path.suffix.lower() != ".json":
         return None
     try:
-        held: Any = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{path.name!r} is not JSON: {error}") from None
+        held: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError:  # lines of JSON, perhaps: the task that reads it says
+        return None
     lists = isinstance(held, dict) and all(isinstance(files, list) for files in held.values())
     if not lists or any(not isinstance(file, str) for files in held.values() for file in files):
         return None
     return held
+
+
+def _about(file: Path) -> bool:
+    """Return whether a file says something of the others."""
+    return file.stem.lower().split(".")[0] in ("readme", "license", "licence")
+
+
+def _told_apart(listed: list[L]) -> tuple[L, ...]:
+    """Name tasks of one category that would have the same name by their folders too."""
+    keys = [(one.category, one.name) for one in listed]
+    return tuple(
+        replace(one, name=f"{Path(one.task.path).parent.name}/{one.name}") if keys.count(key) > 1 else one
+        for one, key in zip(listed, keys, strict=True)
+    )
 
 
 def _inside(path: Path, file: str) -> Path:

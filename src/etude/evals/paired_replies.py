@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from etude.core.run import read_rows
 
 FILE = Path(__file__).with_name("paired_replies.jsonl")
 """In the form of the task `multiple-choice`: the civil reply is the right one. No slurs."""
@@ -22,4 +23,4 @@ def replies() -> tuple[list[str], list[str]]:
 
 
 def _rows() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
+    return list(read_rows(FILE))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import math
 import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
@@ -100,6 +102,9 @@ class Prompt(Spec):
     def check(self) -> None:
         if self.shots < 0 or self.order < 0:
             raise UsageError(f"shots = {self.shots}, order = {self.order}: neither is below 0")
+        if self.order >= math.factorial(min(self.shots, 12)):
+            orders = math.factorial(self.shots)
+            raise UsageError(f"order = {self.order}: {self.shots} examples have {orders}, from 0 to {orders - 1}")
         if self.frame not in FRAMES:
             raise unknown("frame", self.frame, FRAMES)
         if self.wording and self.wording not in WORDINGS:
@@ -149,7 +154,7 @@ class Prompter:
         if prompt.shots and len(pool) < prompt.shots + spare:
             raise UsageError(
                 f"shots = {prompt.shots} and there are {len(pool)} items to show"
-                f"{', one of which is asked' if spare else ''}: set --prompt.shots {max(0, len(pool) - spare)} or less"
+                f"{', one of which is asked' if spare else ''}: ask for {max(0, len(pool) - spare)} or fewer"
             )
         wanted = prompt.shots + spare if prompt.shots else 0
         self._drawn = [pool[number] for number in _drawn(len(pool), wanted, prompt.seed)]
@@ -166,7 +171,7 @@ class Prompter:
     def _beginning(self, item: Item) -> str:
         others = [shown for shown in self._drawn if shown.where != item.where][: self.prompt.shots]
         if self.prompt.order:
-            others = [others[number] for number in _permuted(len(others), self.prompt.order, "order")]
+            others = [others[number] for number in _ordered(len(others), self.prompt.order)]
         shown = [self._shown[other.where] for other in others]
         parts = filter(None, (self.prompt.description, self.frame.before, *shown))
         return "".join(part + SEPARATOR for part in parts)
@@ -194,6 +199,8 @@ class Prompter:
 
     def _answers(self, item: Item, shown: bool = False) -> tuple[str, ...]:
         if isinstance(item, Choice):
+            if item.questions and (self.wording.letters or "{listed}" in self.wording.text):
+                raise UsageError(f"{item.where}: its questions differ and not its answers, which cannot be listed")
             return _letters(len(item.choices)) if self.wording.letters else item.choices
         if isinstance(item, Cloze):
             return (item.continuation,)
@@ -215,6 +222,15 @@ def _drawn(pool: int, shots: int, seed: int) -> list[int]:
     return _permuted(pool, seed, "shots")[:shots]
 
 
+def _ordered(count: int, order: int) -> tuple[int, ...]:
+    """Return the order of a number: all numbers below that of the orders there are give another one, 0 the first."""
+    found, draw = dict.fromkeys([tuple(range(count))]), 0
+    while len(found) <= order:
+        found[tuple(_permuted(count, draw, "order"))] = None
+        draw += 1
+    return list(found)[order]
+
+
 def _permuted(count: int, seed: int, name: str) -> list[int]:
     return np.random.Generator(np.random.PCG64(stream(seed, name))).permutation(count).tolist()
 
@@ -226,7 +242,10 @@ def _filled(text: str, parts: Mapping[str, str]) -> str:
 
 def _letters(count: int) -> tuple[str, ...]:
     letters = string.ascii_uppercase
-    return tuple(letters[n] if n < len(letters) else f"{letters[n // 26 - 1]}{letters[n % 26]}" for n in range(count))
+    names = itertools.chain.from_iterable(
+        map("".join, itertools.product(letters, repeat=n)) for n in itertools.count(1)
+    )
+    return tuple(itertools.islice(names, count))
 
 
 def _check_wording(text: str) -> None:

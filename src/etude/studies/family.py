@@ -49,7 +49,7 @@ class Family(Study):
     metric: Metric = "accuracy"
     too_long: TooLong = "leave-out"
     mask: ItemMask = field(default_factory=ItemMask)
-    draws: int = 2000
+    draws: int = 4000
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
 
@@ -61,8 +61,11 @@ class Family(Study):
         if any(listed.task.measure == "passage" for listed in self.tasks):
             named = next(listed.name for listed in self.tasks if listed.task.measure == "passage")
             raise UsageError(f"{named} is a text to be read, which is never right or wrong: use `etude run evaluate`")
-        if self.draws < 100:
-            raise UsageError(f"draws = {self.draws} give no interval: 1,000 or more")
+        least = 100 * len({listed.category for listed in self.tasks})
+        if self.draws < least:
+            raise UsageError(
+                f"draws = {self.draws} are too few to widen intervals for all categories: {least:,} or more"
+            )
         keys = [(listed.category, listed.name) for listed in self.tasks]
         if len(set(keys)) < len(keys):
             twice = next(key for key in keys if keys.count(key) > 1)

@@ -4,6 +4,7 @@ order change?"""
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -70,6 +71,8 @@ class Prompts(Study):
             raise UsageError(
                 f"crossed = {self.crossed} examples have one order: set --orders 1, or --crossed 2 or more"
             )
+        if self.orders > math.factorial(min(self.crossed, 12)):
+            raise UsageError(f"orders = {self.orders}: {self.crossed} examples have {math.factorial(self.crossed)}")
         for frame in self.frames:
             if frame not in FRAMES:
                 raise unknown("frame", frame, FRAMES)

@@ -86,7 +86,7 @@ def dialogues(path: Path, replies: int = 1) -> Iterator[Read]:
     """
     if path.suffix.lower() in (".yml", ".yaml"):
         for one in conversations(path):
-            where = f"{path.name} line {one.line}"
+            where = f"{path.name}, line {one.line}"
             yield Unfit(where, one.problem) if one.problem else _checked(where, one.turns)
         return
     for found in _objects(path):

@@ -46,7 +46,7 @@ class Row:
         value = self.value(name)
         if not isinstance(value, str):
             raise UsageError(f"{self.where}: {name} is {str(value)[:40]!r}, a {type(value).__name__} and no text")
-        return value
+        return mended(value)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a list of texts.
@@ -57,7 +57,7 @@ class Row:
         value = self.value(name)
         if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
             raise UsageError(f"{self.where}: {name} is {str(value)[:40]!r} and no list of texts")
-        return tuple(value)
+        return tuple(map(mended, value))
 
     def value(self, name: str) -> Any:
         """Return a field.
@@ -136,7 +136,7 @@ def _csv(path: Path, header: bool) -> Iterator[Row]:
             yield Row(where, number, {}, {}, f"{where} has {len(row)} columns and the header {len(names)}")
         else:
             found = names or map(str, range(1, len(row) + 1))
-            yield Row(where, number, dict(zip(found, map(_mended, row), strict=True)), {})
+            yield Row(where, number, dict(zip(found, map(mended, row), strict=True)), {})
 
 
 def _parquet(path: Path, header: bool) -> Iterator[Row]:
@@ -165,5 +165,6 @@ def _object(where: str, number: int, data: Any, about: dict[str, Any]) -> Row:
     return Row(where, number, data, about)
 
 
-def _mended(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def mended(text: str) -> str:
+    """Return a text with U+FFFD for what is no character, such as half of a pair of surrogates."""
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")

@@ -46,7 +46,7 @@ class ExactMatch(Task):
         if not all(isinstance(one, str | int | float) and not isinstance(one, bool) for one in answers):
             raise UsageError(f"{row.where}: the answer is {str(said)[:40]!r} and neither text nor number")
         aliases = row.texts("aliases") if row.has("aliases") else ()
-        given = dict.fromkeys([*(str(answer).strip() for answer in answers), *aliases])
+        given = dict.fromkeys(str(one).strip() for one in (*answers, *aliases))
         return Written(row.where, row.number, "", question, tuple(given))
 
     @classmethod

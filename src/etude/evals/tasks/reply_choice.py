@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from etude.core.errors import UsageError
 from etude.evals.items import Choice
 from etude.evals.tasks._rows import Row
 from etude.evals.tasks.base import Measure, Task
@@ -31,6 +32,8 @@ class ReplyChoice(Task):
 
     def item(self, row: Row) -> Choice:
         context, good = row.texts("context"), row.texts("positive_responses")
+        if not any(text.strip() for text in good):
+            raise UsageError(f"{row.where}: positive_responses holds no reply")
         bad = [text.strip() for text in row.texts(f"{self.against}_negative_responses")]
         key = "\n".join(context)
         place = int(fraction(f"place\n{key}") * (len(bad) + 1))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.evals.items import items_of
@@ -47,9 +48,15 @@ def told(study: Dialogue, done: Mapping[Recipe, Run]) -> dict[str, Any]:
 
 
 def common(ways: Mapping[str, Evaluate], done: Mapping[Recipe, Run]) -> Rows:
-    """Return the items that fit all three, in one order."""
+    """Return the items that fit all three, in one order.
+
+    Raises:
+        UsageError: none does.
+    """
     held = {way: {row["number"]: row for row in items_of(done[asked])} for way, asked in ways.items()}
     kept = sorted(set.intersection(*(set(rows) for rows in held.values())))
+    if not kept:
+        raise UsageError("none of the dialogues fits the context of all three models: give a shorter prompt, or none")
     return {way: [rows[number] for number in kept] for way, rows in held.items()}
 
 

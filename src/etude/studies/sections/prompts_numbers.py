@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.evals.items import items_of
@@ -79,6 +80,8 @@ class Answers:
         """Return the scores [P, N] of prompts on the items that fitted all of them."""
         held = [self._of(prompt) for prompt in prompts]
         common = sorted(set.intersection(*(set(rows) for rows in held)))
+        if not common:
+            raise UsageError("no item fits the model's context with every prompt: ask with fewer --shots and --crossed")
         metric = self._study.metric if self._study.metric in held[0][common[0]] else "accuracy"
         return np.array([[rows[n][metric] for n in common] for rows in held])
 
@@ -152,13 +155,17 @@ def deviation(held: np.ndarray) -> tuple[float, float]:
 
 
 def _chance(held: np.ndarray, noise: float) -> float:
-    """Return the chance of scores that differ as much or more by the noise of items alone."""
+    """Return the chance of scores that differ as much or more by the noise of items alone. Prompts that share a wording
+    share what items make of it, and are not so many: degrees of freedom are those of Greenhouse and Geisser 1959."""
     prompts, items = held.shape
     if prompts < 2 or items < 2 or not noise:
         return 1.0
     from scipy.special import fdtrc
 
-    return float(fdtrc(prompts - 1, (prompts - 1) * (items - 1), held.mean(axis=1).var(ddof=1) / noise**2))
+    shared = np.cov(held)
+    centred = shared - shared.mean(axis=0) - shared.mean(axis=1, keepdims=True) + shared.mean()
+    free = float(np.trace(centred) ** 2 / (centred**2).sum())  # at most prompts - 1
+    return float(fdtrc(free, free * (items - 1), held.mean(axis=1).var(ddof=1) / noise**2))
 
 
 def _groups(keys: Sequence[tuple[str, int, int]], by: tuple[int, ...]) -> dict[tuple[Any, ...], list[int]]:
@@ -172,9 +179,9 @@ def _within(held: np.ndarray, groups: Mapping[tuple[Any, ...], list[int]], withi
     """Return the standard deviation of what orders do within a draw, pooled over draws."""
     found = []
     for draw in within:
-        means = [held[rows].mean(axis=0) for key, rows in groups.items() if key[0] == draw[0]]
-        found.append(deviation(np.array(means))[0] ** 2)
-    return float(np.sqrt(np.mean(found)))
+        means = np.array([held[rows].mean(axis=0) for key, rows in groups.items() if key[0] == draw[0]])
+        found.append(means.mean(axis=1).var(ddof=1) - deviation(means)[1] ** 2)
+    return float(np.sqrt(max(0.0, np.mean(found))))
 
 
 def frames(study: Prompts, answers: Answers) -> list[dict[str, Any]]:
@@ -194,9 +201,17 @@ def frames(study: Prompts, answers: Answers) -> list[dict[str, Any]]:
 
 
 def gain(rows: Sequence[dict[str, Any]]) -> Estimate | None:
-    """Return what the most examples add to the fewest."""
+    """Return what the most examples add to the fewest, with an interval that holds the choice of the examples as well
+    as that of the items: of one draw, which says nothing of others, only the estimate."""
     last = rows[-1]["change"]
-    return None if last is None else Estimate.from_json(last)
+    if last is None:
+        return None
+    of_items, draws = Estimate.from_json(last), np.array(rows[-1]["draws"])
+    if len(draws) < 2:
+        return Estimate(of_items.mean, of_items.mean, of_items.mean, 1)
+    of_draws = mean(draws)
+    reach = float(np.hypot(of_items.high - of_items.mean, of_draws.high - of_draws.mean))
+    return Estimate(of_items.mean, of_items.mean - reach, of_items.mean + reach, of_items.n)
 
 
 def numbers(study: Prompts, done: Mapping[Recipe, Run]) -> dict[str, Any]:

@@ -49,7 +49,9 @@ def findings(study: Prompts, answers: Answers) -> list[Finding]:
         if added.excludes_zero:
             verb = "raise" if added.mean > 0 else "lower"
             words = text(
-                f"{most} examples {verb} the score over {few}: ", _points(added, runs), ", over draws of the examples."
+                f"{most} examples {verb} the score over {few}: ",
+                _points(added, runs),
+                ", whichever examples are drawn.",
             )
             said.append(Finding(words, "clear"))
         else:
@@ -196,9 +198,9 @@ def _method(study: Prompts, answers: Answers) -> Section:
             ", of which ",
             Value(result["n"], run=answers.run(study.plain).id),
             " items were asked. ",
-            "All questions are shown the same examples; one that is asked is never among them. The likeliest answer is"
-            f" chosen ({study.metric}). A score depends on the items, on how they are put and on the training; the last"
-            " is not varied here.",
+            "All questions are shown the same examples; one that is asked is never among them. Of several answers the"
+            f" likeliest is chosen ({study.metric}). A score depends on the items, on how they are put and on the"
+            " training; the last is not varied here.",
         )
     ]
     return Section("How it was asked", tuple(blocks))

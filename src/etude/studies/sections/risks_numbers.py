@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.evals.by_document import ByDocument
 from etude.evals.detection import share
+from etude.evals.items import items_of
 from etude.evals.statistics import mean, ratio
 from etude.evals.swapping import compared
 from etude.models.architectures.base import Architecture
@@ -161,7 +161,7 @@ def _languages(run: Run, sides: tuple[str, ...]) -> dict[str, Any]:
 
 def lines(run: Run) -> list[dict[str, Any]]:
     """Return what a run kept of each item."""
-    return [json.loads(line) for line in run.file("items.jsonl").read_text(encoding="utf-8").splitlines()]
+    return items_of(run)
 
 
 def training_cost(study: Risks, done: Mapping[Recipe, Run]) -> dict[str, float]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.core.seeds import stream
 from etude.evals.items import items_of
-from etude.evals.judging import calibration
+from etude.evals.judging import blind, calibration
 from etude.evals.statistics import Estimate
 from etude.studies.sections.family_numbers import slopes
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 ALL = "all tasks"
 UNCATEGORISED = "other"
+
+LEAST = 20
+"""Items below which nothing is called clear: a bootstrap of a few of them knows no doubt."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Scored:
         masked: items that were left out.
         unfit: items that did not fit the context of some model, and are left out of all.
         runs: the evaluations, smallest model first.
+        rows: what was made of each item by each model, where there are choices.
     """
 
     category: str
@@ -52,6 +57,7 @@ class Scored:
     masked: int
     unfit: int
     runs: tuple[str, ...]
+    rows: tuple[tuple[dict[str, Any], ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class Grown:
         items: how many.
         chance: the mean of its tasks' chance.
         blind: the mean of what always giving one number of choice comes to, or chance where there are none.
+        able: whether the largest model is better than that where there are choices, by an interval that is widened for
+            all categories.
         scores: of each model, smallest first, with intervals.
         slope: per doubling of the parameters, by least squares, with its 95% interval.
         together: whether the slope's interval, widened so that all categories' hold together (Bonferroni), leaves out
@@ -77,6 +85,7 @@ class Grown:
     items: int
     chance: float
     blind: float
+    able: bool
     scores: tuple[Estimate, ...]
     slope: Estimate
     together: int
@@ -84,7 +93,9 @@ class Grown:
     mass: Estimate | None
 
     def to_json(self) -> dict[str, Any]:
-        named = {name: getattr(self, name) for name in ("name", "tasks", "items", "chance", "blind", "together")}
+        named = {
+            name: getattr(self, name) for name in ("name", "tasks", "items", "chance", "blind", "able", "together")
+        }
         return {
             **named,
             "scores": [score.to_json() for score in self.scores],
@@ -95,40 +106,66 @@ class Grown:
 
 
 def members(study: Family, done: Mapping[Recipe, Run]) -> list[tuple[ModelRecipe, int]]:
-    """Return the models with their numbers of parameters, embeddings included, smallest first."""
+    """Return the models with their numbers of parameters, embeddings included, smallest first.
+
+    Raises:
+        UsageError: all have as many.
+    """
     sized = [(of, int(done[study.evaluations(of)[0]].result["parameters"])) for of in study.of]
+    if len({parameters for _, parameters in sized}) < 2:
+        raise UsageError(f"all models have {sized[0][1]:,} parameters: a family has at least two sizes")
     return sorted(sized, key=lambda pair: pair[1])
 
 
 def scored(study: Family, done: Mapping[Recipe, Run]) -> list[Scored]:
-    """Return every task, on the items that every model was asked."""
+    """Return every task that is left, on the items that every model was asked and the mask does not name.
+
+    Raises:
+        UsageError: none is left; or the mask names a file, and several tasks have files of that name.
+    """
     masks, found = study.mask.masked(), list[Scored]()
     order = [of for of, _ in members(study, done)]
+    files = dict[str, set[str]]()
     for number, listed in enumerate(study.tasks):
         runs = [done[study.evaluations(of)[number]] for of in order]
         held = [{row["number"]: row for row in items_of(run)} for run in runs]
-        file = str(held[0][next(iter(held[0]))]["where"]).partition(", ")[0]
         common = sorted(set.intersection(*(set(rows) for rows in held)))
+        if not common:
+            continue
+        file = str(held[0][common[0]]["where"]).rpartition(", ")[0]
+        files.setdefault(file, set()).add(listed.task.sha256)
+        if file in masks and len(files[file]) > 1:
+            raise UsageError(f"the mask names {file!r}, and several tasks have files of that name: rename one of them")
         kept = [n for n in common if n not in masks.get(file, ())]
         if not kept:
             continue
-        metric = study.metric if study.metric in held[0][kept[0]] else "accuracy"
-        has_mass = "mass" in held[0][kept[0]]
+        rows = [[of_model[n] for n in kept] for of_model in held]
+        metric = study.metric if study.metric in rows[0][0] else "accuracy"
+        chance = blind(rows[0])
         found.append(
             Scored(
                 listed.category or UNCATEGORISED,
                 listed.name,
                 listed.task.measure,
-                np.array([[rows[n][metric] for n in kept] for rows in held]),
-                np.array([[rows[n]["mass"] for n in kept] for rows in held]) if has_mass else None,
-                float(runs[0].result["scores"]["accuracy"]["chance"]),
-                runs[0].result.get("always_one"),
+                np.array([[row[metric] for row in each] for each in rows]),
+                np.array([[row["mass"] for row in each] for each in rows]) if "mass" in rows[0][0] else None,
+                0.0 if chance is None else chance[0],
+                None if chance is None else chance[1],
                 len(common) - len(kept),
                 max(int(run.result["n"]) + int(run.result["too_long"]) for run in runs) - len(common),
                 tuple(run.id for run in runs),
+                tuple(tuple(each) for each in rows) if chance is not None else (),
             )
         )
+    if not found:
+        raise UsageError("no item is left that every model was asked: their contexts are too short, or all are masked")
     return found
+
+
+def unmet(study: Family, tasks: Sequence[Scored]) -> list[str]:
+    """Return the names of tasks of which no item is left."""
+    kept = {(task.category, task.name) for task in tasks}
+    return [one.name for one in study.tasks if (one.category or UNCATEGORISED, one.name) not in kept]
 
 
 def grown(study: Family, tasks: Sequence[Scored], sizes: Sequence[int]) -> list[Grown]:
@@ -148,15 +185,21 @@ def grown(study: Family, tasks: Sequence[Scored], sizes: Sequence[int]) -> list[
 def _grown(study: Family, name: str, tasks: Sequence[Scored], weights: np.ndarray, several: int) -> Grown:
     random = np.random.Generator(np.random.PCG64(stream(study.seed, "family", name)))
     right, mass = np.zeros((study.draws, len(weights))), np.zeros((study.draws, len(weights)))
+    able = np.zeros(study.draws)
     with_mass = [task for task in tasks if task.mass is not None]
+    choosing = [task for task in tasks if task.always_one is not None]
+    drawn = dict[tuple[str, ...], np.ndarray]()  # a file under two categories has the same items in both
     for task in tasks:
-        counts = _resampled(random, task.right.shape[1], study.draws)
-        right += counts @ task.right.T / task.right.shape[1] / len(tasks)
+        counts = drawn.setdefault(task.runs, _resampled(random, task.right.shape[1], study.draws))
+        scores = counts @ task.right.T / task.right.shape[1]
+        right += scores / len(tasks)
+        if task.always_one is not None:
+            able += (scores[:, -1] - max(task.chance, task.always_one)) / len(choosing)
         if task.mass is not None:
             mass += counts @ task.mass.T / task.mass.shape[1] / len(with_mass)
-    scores = np.mean([task.right.mean(axis=1) for task in tasks], axis=0)
+    means = np.mean([task.right.mean(axis=1) for task in tasks], axis=0)
     n = sum(task.right.shape[1] for task in tasks)
-    wide = _interval(right @ weights, 0.05 / several)
+    wide, enough = _interval(right @ weights, 0.05 / several), n >= LEAST
     masses = (
         np.mean([task.mass.mean(axis=1) for task in with_mass if task.mass is not None], axis=0) if with_mass else 0
     )
@@ -166,10 +209,11 @@ def _grown(study: Family, name: str, tasks: Sequence[Scored], weights: np.ndarra
         n,
         float(np.mean([task.chance for task in tasks])),
         float(np.mean([max(task.chance, task.always_one or 0.0) for task in tasks])),
-        tuple(_estimate(float(score), right[:, s], n) for s, score in enumerate(scores)),
-        _estimate(float(scores @ weights), right @ weights, n),
-        int(np.sign(wide[0])) if wide[0] * wide[1] > 0 else 0,
-        _estimate(float(scores[-1] - scores[0]), right[:, -1] - right[:, 0], n),
+        enough and bool(choosing) and _interval(able, 0.05 / several)[0] > 0,
+        tuple(_estimate(float(score), right[:, s], n) for s, score in enumerate(means)),
+        _estimate(float(means @ weights), right @ weights, n),
+        int(np.sign(wide[0])) if enough and wide[0] * wide[1] > 0 else 0,
+        _estimate(float(means[-1] - means[0]), right[:, -1] - right[:, 0], n),
         _estimate(float(masses @ weights), mass @ weights, n) if with_mass else None,
     )
 
@@ -189,12 +233,13 @@ def _estimate(value: float, draws: np.ndarray, n: int) -> Estimate:
     return Estimate(value, min(low, value), max(high, value), n)
 
 
-def calibrations(study: Family, done: Mapping[Recipe, Run]) -> list[dict[str, Any]]:
-    """Return, of each model, smallest first, how its confidence goes with being right over all items with choices."""
+def calibrations(study: Family, done: Mapping[Recipe, Run], tasks: Sequence[Scored]) -> list[dict[str, Any]]:
+    """Return, of each model, smallest first, how its confidence goes with being right over all items with choices that
+    every model was asked."""
+    once = list({task.runs: task for task in tasks if task.rows}.values())
     found = []
-    for of, parameters in members(study, done):
-        asked = [one for one in study.evaluations(of) if one.task.measure == "choice"]
-        rows = [row for one in asked for row in items_of(done[one])]
+    for number, (of, parameters) in enumerate(members(study, done)):
+        rows = [row for task in once for row in task.rows[number]]
         if rows:
             found.append({"parameters": parameters, "run": done[of].id, "n": len(rows), **calibration(rows)})
     return found
@@ -225,6 +270,7 @@ def numbers(study: Family, done: Mapping[Recipe, Run]) -> dict[str, Any]:
             }
             for task in tasks
         ],
-        "calibration": calibrations(study, done),
+        "left": unmet(study, tasks),
+        "calibration": calibrations(study, done, tasks),
         "findings": [{"text": plain(one.text), "strength": one.strength} for one in told],
     }

@@ -11,7 +11,7 @@ from etude.evals.statistics import Estimate
 from etude.report.blocks import Block, Finding, Findings, Report, Section, Table, Value, text
 from etude.report.charts import Axis, Rule, lines
 from etude.studies.sections.cards import cards
-from etude.studies.sections.tasks_numbers import ALL, Grown, Scored, calibrations, grown, members, scored
+from etude.studies.sections.tasks_numbers import ALL, Grown, Scored, calibrations, grown, members, scored, unmet
 
 if TYPE_CHECKING:
     from etude.studies.family import Family
@@ -32,7 +32,7 @@ def page(study: Family, done: Mapping[Recipe, Run]) -> Report:
         sections=(
             _categories(tasks, found, sizes),
             _tasks(tasks, sizes),
-            *_calibration(study, done),
+            *_calibration(study, done, tasks),
             _method(study, done, tasks),
         ),
         runs=cards(behind.values()),
@@ -67,7 +67,7 @@ def findings(
             else f"No growth is seen for {', '.join(still)}: the slope's {widened} holds 0."
         )
         said.append(Finding(text(words), "none"))
-    able = [one.name for one in categories if one.scores[-1].low > one.blind]
+    able = [one.name for one in categories if one.able]
     words = (
         f"The largest model answers better than who always gives one number of choice on {', '.join(able)}."
         if able
@@ -195,8 +195,8 @@ def _tasks(tasks: Sequence[Scored], sizes: Sequence[int]) -> Section:
     return Section("By task", tuple(tables))
 
 
-def _calibration(study: Family, done: Mapping[Recipe, Run]) -> list[Section]:
-    found = calibrations(study, done)
+def _calibration(study: Family, done: Mapping[Recipe, Run], tasks: Sequence[Scored]) -> list[Section]:
+    found = calibrations(study, done, tasks)
     if not found:
         return []
     points = [
@@ -218,8 +218,8 @@ def _calibration(study: Family, done: Mapping[Recipe, Run]) -> list[Section]:
                 Axis("confidence", "confidence (share of the likeliest answer)"),
                 Axis("accuracy", "right (%)"),
                 caption="How often the likeliest answer is right, by how likely it is, of the smallest and the largest"
-                " model; bins of ten hundredths with at least 20 items. A calibrated model's points lie on the"
-                " diagonal.",
+                " model; bins of ten hundredths with at least 20 items. Of a calibrated model so many"
+                " hundredths are right as its confidence has.",
                 colour="model",
                 colour_title="parameters",
                 run="run",
@@ -229,7 +229,7 @@ def _calibration(study: Family, done: Mapping[Recipe, Run]) -> list[Section]:
     rows = tuple(
         (f"{one['parameters']:,}", one["n"], Value(PERCENT * one["error"], run=one["run"], digits=1)) for one in found
     )
-    caption = "Expected calibration error over ten bins, of all items with several answers."
+    caption = "Expected calibration error over ten bins, of the items with several answers that all were asked."
     return [Section("Calibration", (*blocks, Table(("parameters", "items", "error (points)"), rows, caption)))]
 
 
@@ -240,10 +240,13 @@ def _method(study: Family, done: Mapping[Recipe, Run], tasks: Sequence[Scored]) 
     left = (f" {unfit:,} items did not fit the context of some model and were left out for all." if unfit else "") + (
         f" {masked:,} items are masked (mask {study.mask.sha256[:12]})." if masked else ""
     )
+    gone = unmet(study, tasks)
+    left += f" Of {', '.join(gone)} no item was left." if gone else ""
     words = text(
         f"Of each task at most {study.items:,} items" if study.items else "All items of each task",
-        f" were asked, with {shots} before the question in the frame ‘{put['frame']}’. The likeliest answer is chosen"
-        f" ({study.metric}); a written answer is right word for word.{left} A category's score is the mean of its"
+        f" were asked, with {shots} before the question in the frame ‘{put['frame']}’. Of several answers the"
+        f" likeliest is chosen ({study.metric}); a written one is right word for word.{left} A category's score is the"
+        " mean of its"
         " tasks'. Which categories grow is judged by intervals of"
         f" {study.draws:,} draws, widened so that those of all categories hold together (Bonferroni). One training"
         " each: what another seed would change is not in the intervals. Tokenizer and prompt hashes are in each"

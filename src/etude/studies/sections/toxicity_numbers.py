@@ -3,7 +3,6 @@ validity card."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ import numpy as np
 
 from etude.core.recipe import Recipe
 from etude.core.run import Run
+from etude.evals.items import items_of
 from etude.evals.statistics import Estimate, mean
 from etude.evals.validity import THRESHOLD
 from etude.studies.sections.family_numbers import slopes
@@ -73,8 +73,7 @@ class Member:
         """What was said to each pair of replies, with how many bytes each reply has."""
         from etude.evals.paired_replies import choices
 
-        lines = self.replies.file("items.jsonl").read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines]
+        rows = items_of(self.replies)
         return [row | {"bytes": [len(text.encode()) for text in choices()[row["number"] - 1]]} for row in rows]
 
     def run_of(self, measure: str) -> Run:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from etude.core.recipe import Recipe
-from etude.core.run import Run
+from etude.core.run import Run, read_rows
 from etude.report.blocks import Block, Findings, Report, Section, Table, Value, text
 from etude.report.charts import Axis, Rule, lines
 from etude.studies.sections.cards import cards, measured
@@ -185,8 +184,8 @@ def _examples(study: Toxicity, found: Told) -> Section:
     largest = {one.condition: one for one in found.members}
     for number in range(study.examples):
         one = list(largest.values())[number % len(largest)]
-        lines = one.written.file("continuations.jsonl").read_text(encoding="utf-8").splitlines()
-        held = json.loads(lines[(number * len(lines)) // max(1, study.examples)])
+        lines = list(read_rows(one.written.file("continuations.jsonl")))
+        held = lines[(number * len(lines)) // max(1, study.examples)]
         texts = held["continuations"][0]
         rows.append(
             (

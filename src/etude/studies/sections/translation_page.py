@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from etude.core.recipe import Recipe
-from etude.core.run import Run
+from etude.core.run import Run, read_rows
 from etude.evals.bleu import Counts, difference
 from etude.evals.recipes import Parity, Score
 from etude.evals.statistics import Estimate
@@ -203,7 +202,7 @@ def _texts(study: Translation, done: Mapping[Recipe, Run]) -> Section:
 
 def rows_of(run: Run) -> list[dict[str, str]]:
     """Return source, reference and translation of every sentence of a run of translations."""
-    return [json.loads(line) for line in run.file("texts.jsonl").read_text(encoding="utf-8").splitlines()]
+    return list(read_rows(run.file("texts.jsonl")))
 
 
 def _looking(study: Translation, done: Mapping[Recipe, Run]) -> Section:
