@@ -36,7 +36,8 @@ class Evaluate(Recipe, kind="evaluate", does="etude.evals.evaluating:evaluate"):
         bare: whether the likelihood of each answer without the question is asked for too, to judge answers by what the
             question adds (Brown et al. 2020, section 2.4).
         too_long: what becomes of a prompt that is longer than the model's context: `refuse` ends the evaluation,
-            `shorten` leaves its beginning out, `leave-out` the item. How many it concerned is told.
+            `shorten` leaves its beginning out, and the item where the answer itself is longer, `leave-out` the item.
+            How many it concerned is told.
         precision: `fp32`, or `bf16` for matrix products in bf16.
         at_once: tokens that are read at once, about. It decides rounding alone.
     """
