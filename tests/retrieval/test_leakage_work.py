@@ -10,6 +10,7 @@ import pytest
 
 from etude.core.errors import Interrupted, UsageError
 from etude.core.lab import Lab
+from etude.evals.item_masks import ItemMask
 from etude.evals.recipes import BitsPerByte
 from etude.models.architectures.decoder import Decoder
 from etude.models.recipes import OnText
@@ -241,3 +242,17 @@ def test_what_is_planted_in_wikitext_is_found(shared, tmp_path, lab):
     recipe = Overlap(Tokens(Files(path=str(tmp_path / "planted")), like=plain))
     assert len(planted) >= 0.05 * len(chunks)
     assert check_planted(lab, recipe, planted) > 0.9 * len(planted)
+
+
+def test_a_file_of_items_gets_a_mask_of_the_rows_that_leaked(lab, tmp_path):
+    """Rows count as the file has them, those without text too; and what is written is what evaluations read."""
+    data = TextData.open(lab.run(FABLES))
+    store = data.store("train")
+    copied = data.tokenizer.decode(store.tokens[20:120].tolist())
+    as_lines(tmp_path / "items.jsonl", [drawn(1, 30), "", copied, drawn(2, 30), f"{drawn(3, 4)} {copied}"])
+    run = lab.run(Overlap(FABLES, file=Files(path=str(tmp_path / "items.jsonl"))))
+    mask = ItemMask(str(run.file("mask.json"))).resolve()
+    assert mask.masked() == {"items.jsonl": {3, 5}}
+    as_lines(tmp_path / "items.jsonl", [drawn(1, 30), drawn(2, 30)])
+    clean = lab.run(Overlap(FABLES, file=Files(path=str(tmp_path / "items.jsonl"))))
+    assert ItemMask(str(clean.file("mask.json"))).masked() == {}
