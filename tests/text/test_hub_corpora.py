@@ -11,6 +11,8 @@ import pytest
 
 from etude.core.errors import UsageError
 from etude.core.family import Family
+from etude.evals.items import Choice
+from etude.evals.tasks.multiple_choice import MultipleChoice
 from etude.text import homes
 from etude.text.corpora.base import Corpus
 from etude.text.homes import HOMES, Home, home_of, is_on_hub
@@ -160,3 +162,15 @@ def test_any_repository_is_text_for_files(hub: Hub):
     assert next(member.documents("train")).text().startswith("word word")
     assert [document.text() for document in member.documents("test")] == ["one"] * 9
     assert not hub.gets("README.md")
+
+
+def test_a_task_reads_a_file_of_items_from_the_hub(hub: Hub, tmp_path: Path):
+    item = {"query": "Two and two are", "choices": ["four", "five"], "gold": 0}
+    hub.files.update({"eval/sums.jsonl": (json.dumps(item) + "\n").encode(), "eval/other.csv": b"a,b\n1,2\n"})
+    task = MultipleChoice(path=f"hub:{hub.repository}/eval", file="sums.jsonl")
+    assert [one.question for one in task.read().items if isinstance(one, Choice)] == [item["query"]]
+    (tmp_path / "sums.jsonl").write_bytes(hub.files["eval/sums.jsonl"])
+    local = MultipleChoice(path=str(tmp_path / "sums.jsonl"))
+    assert local.resolve().fingerprint() == task.resolve().fingerprint()
+    with pytest.raises(UsageError, match=r"no file 'products\.jsonl' in the folder"):
+        MultipleChoice(path=f"hub:{hub.repository}/eval", file="products.jsonl").read()

@@ -48,7 +48,7 @@ HOMES = {
 }
 """The default of each member, named as on the command line."""
 
-ANY_TEXT = ("*.csv", "*.jsonl", "*.parquet", "*.txt")  # not README.md and dataset_infos.json, which are about it
+ANY_TEXT = ("*.csv", "*.jsonl", "*.parquet", "*.txt", "task*.json")  # not README.md, dataset_infos.json: about it
 """What is fetched of a repository for a member that has no home of its own."""
 
 
