@@ -47,7 +47,7 @@ class Gopher(Study):
         others: labelled sets that the judge is tried on too.
         prompts: texts that each model goes on from, to be judged.
         each: continuations of each.
-        pairs: replies of the model named last, prompted and tuned, for a person to choose between; 0 for none.
+        pairs: replies of the largest model, prompted and tuned, for a person to choose between; 0 for none.
     """
 
     of: tuple[ModelRecipe, ...]
@@ -77,6 +77,13 @@ class Gopher(Study):
         return Family(self.of, self.tasks, self.prompt, self.items)
 
     @property
+    def largest(self) -> ModelRecipe:
+        """The largest model, as far as shapes are known before anything is brought in; else the one named last."""
+        shapes = [(of.shape, of.text.tokenizer.expected_vocabulary()) for of in self.of]
+        sizes = [0 if shape is None else shape.parameters(vocabulary) for shape, vocabulary in shapes]
+        return max(zip(sizes, range(len(sizes)), self.of, strict=True), key=lambda one: one[:2])[2]
+
+    @property
     def talks(self) -> list[Dialogue]:
         """The dialogues, of each model."""
         return [
@@ -87,7 +94,7 @@ class Gopher(Study):
                 choices=self.choices,
                 steps=self.steps,
                 items=self.replies,
-                pairs=self.pairs if of == self.of[-1] else 0,
+                pairs=self.pairs if of == self.largest else 0,
             )
             for of in self.of
         ]
