@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -19,7 +20,7 @@ from etude.core.recipe import Recipe
 from etude.evals.recipes import Heads
 from etude.models.architectures.decoder import Decoder
 from etude.models.card import card
-from etude.models.load import load
+from etude.models.load import load, load_foreign
 from etude.models.outgoing import export, format_for, weights_of
 from etude.models.recipes import Imported
 from etude.text.corpora.fable import Fable
@@ -202,3 +203,20 @@ def test_special_tokens_and_precision_go_along(tmp_path: Path) -> None:
     assert config["dtype"] == "float16"
     assert {value.dtype for value in load_file(tmp_path / "model.safetensors").values()} == {torch.float16}
     assert etude.load(tmp_path)[1].specials == specials
+
+
+def test_a_first_token_stands_before_what_the_ecosystem_reads_too(tmp_path: Path) -> None:
+    lines = ["A fox ran to the mill.", "The mill was old."]
+    for specials in ((), ("first",)):
+        tokenizer = BytePair(vocabulary=280, specials=specials).build(lambda: iter(lines))
+        model = Decoder(
+            layers=1, width=8, heads=2, feedforward=16, context=16, activation="gelu-tanh", tied=True
+        ).build(tokenizer.vocabulary)
+        folder = tmp_path / ("with" if specials else "without")
+        export(model, tokenizer, folder, "# A card\n")
+        theirs = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        lead = [tokenizer.specials["first"]] if specials else []
+        assert theirs.encode("The fox.").ids == [*lead, *tokenizer.encode("The fox.")]
+        assert theirs.decode(theirs.encode("The fox.").ids) == "The fox."
+        again = load_foreign(folder)[1]
+        assert again.encode("The fox.") == tokenizer.encode("The fox.") and again.specials == tokenizer.specials

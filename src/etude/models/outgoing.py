@@ -58,6 +58,8 @@ def export(
     try:
         tokenizer.save(partial)
         (partial / KIND_FILE).unlink(missing_ok=True)  # of Etude's own
+        if not isinstance(model.spec, Encoder):
+            _begin_with_first(tokenizer, partial / TOKENIZER_FILE)
         said = _settings(model.spec, tokenizer, partial / TOKENIZER_FILE)
         config |= _ids(model.spec, tokenizer)
         write_json(partial / CONFIG, config)
@@ -126,6 +128,22 @@ def _settings(spec: Architecture, tokenizer: Tokenizer, file: Path) -> dict[str,
         "eos_token": letters(tokenizer.end),
         **tokens,
     }
+
+
+def _begin_with_first(tokenizer: Tokenizer, file: Path) -> None:
+    """Have the ecosystem's reader put the `first` token before a text, as Etude does when it reads a prompt. A file
+    that came with such a rule keeps it."""
+    from tokenizers import Tokenizer as Library
+    from tokenizers.processors import Sequence, TemplateProcessing
+
+    first = tokenizer.specials.get("first")
+    library = Library.from_str(file.read_text(encoding="utf-8"))
+    if first is None or library.encode("a").ids[:1] == [first]:
+        return
+    name = library.id_to_token(first)
+    template = TemplateProcessing(single=f"{name} $A", pair=f"{name} $A $B:1", special_tokens=[(name, first)])
+    library.post_processor = Sequence([library.post_processor, template] if library.post_processor else [template])
+    write_text(file, library.to_str(pretty=True))
 
 
 def _move(partial: Path, folder: Path) -> None:
