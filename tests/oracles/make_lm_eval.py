@@ -157,22 +157,6 @@ def taught(case: str, folder: Path) -> None:
         optimiser.step()
     export(model.eval(), tokenizer, folder, "# A model of a few sentences\n", dtype="bf16")
     (folder / "README.md").unlink()
-    if SPECIALS[case]:
-        begin_with_first(folder)
-
-
-def begin_with_first(folder: Path) -> None:
-    """Let a tokenizer's file put its first token before every text, as Llama's own does."""
-    from tokenizers import Tokenizer
-    from tokenizers.processors import TemplateProcessing
-
-    path = folder / "tokenizer.json"
-    first = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["bos_token"]
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.post_processor = TemplateProcessing(
-        single=f"{first} $A", pair=f"{first} $A {first} $B", special_tokens=[(first, tokenizer.token_to_id(first))]
-    )
-    tokenizer.save(str(path))
 
 
 def tasks(folder: Path, at: Path) -> list[str]:
