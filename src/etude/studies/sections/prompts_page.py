@@ -54,6 +54,8 @@ def findings(study: Prompts, answers: Answers) -> list[Finding]:
                 ", whichever examples are drawn.",
             )
             said.append(Finding(words, "clear"))
+        elif added.n > 1 and added.low == added.high == 0:
+            said.append(Finding(text(f"With {most} examples no item is answered otherwise than with {few}."), "none"))
         else:
             words = text(f"{most} examples change nothing that is seen over {few}: ", _points(added, runs), ".")
             said.append(Finding(words, "uncertain"))
