@@ -73,8 +73,8 @@ def evaluate(recipe: Evaluate, inputs: Mapping[Recipe, Run], run: Draft) -> dict
     }
     if not items:  # none fits: the study that asked goes on without it
         return result
-    if recipe.task.measure == "choice":
-        result |= {"always_one": judging.always_one(items), "calibration": judging.calibration(ordered)}
+    if (blind := judging.blind(ordered)) is not None:
+        result |= {"always_one": blind[1], "calibration": judging.calibration(ordered)}
     if isinstance(recipe.task, Classification):
         result["macro_f1"] = judging.macro_f1(ordered, len(recipe.task.labels))
     groups = sorted({item.group for item in items} - {""})

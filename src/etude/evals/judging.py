@@ -151,21 +151,12 @@ def chance_of(items: Sequence[Any], vocabulary: int) -> dict[str, float]:
 
 
 def blind(rows: Sequence[Row]) -> tuple[float, float] | None:
-    """Return what choosing blindly comes to on the items of some rows, and always giving one number of choice; None
-    where they have no choices."""
+    """Return what choosing blindly comes to on the items of some rows, and what always giving the same number of choice
+    does, which a model may learn to do without reading the question; None where they have no choices."""
     if not rows or "log_probabilities" not in rows[0]:
         return None
     chance = float(np.mean([len(row["right"]) / len(row["log_probabilities"]) for row in rows]))
     return chance, Counter(number for row in rows for number in row["right"]).most_common(1)[0][1] / len(rows)
-
-
-def always_one(items: Sequence[Any]) -> float | None:
-    """Return the accuracy of whoever always gives the same number of choice, which a model may learn to do without
-    reading the question; None where items have no choices."""
-    if not isinstance(items[0], Choice):
-        return None
-    most = Counter(number for item in items for number in item.right).most_common(1)
-    return most[0][1] / len(items)
 
 
 def macro_f1(rows: Sequence[Row], labels: int) -> float:

@@ -54,7 +54,7 @@ class Exposure(Recipe, kind="exposure", does="etude.evals.exposure:exposure"):
                 f"exposure is measured on planted secrets, and the text of this model, {name}, has none: train one with"
                 f" --data.corpus canaries --data.corpus.of {name}"
             )
-        _check_asked(self.of)
+        _check_asked(self.of, self.at_once)
 
     @property
     def corpus(self) -> Canaries:
@@ -89,9 +89,7 @@ class GroupTerms(Recipe, kind="group-terms", does="etude.evals.group_terms:group
     at_once: int = cosmetic(4096)
 
     def check(self) -> None:
-        if self.at_once < 1:
-            raise UsageError(f"at_once = {self.at_once} is too small: it is 1 or more")
-        _check_asked(self.of)
+        _check_asked(self.of, self.at_once)
 
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
         return (self.of,)
@@ -121,9 +119,7 @@ class Pronouns(Recipe, kind="pronouns", does="etude.evals.pronouns:pronouns"):
     at_once: int = cosmetic(4096)
 
     def check(self) -> None:
-        if self.at_once < 1:
-            raise UsageError(f"at_once = {self.at_once} is too small: it is 1 or more")
-        _check_asked(self.of)
+        _check_asked(self.of, self.at_once)
 
     def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
         return (self.of,)
@@ -132,7 +128,9 @@ class Pronouns(Recipe, kind="pronouns", does="etude.evals.pronouns:pronouns"):
         return Estimate(disk_bytes=1 << 20)
 
 
-def _check_asked(of: ModelRecipe) -> None:
+def _check_asked(of: ModelRecipe, at_once: int) -> None:
+    if at_once < 1:
+        raise UsageError(f"at_once = {at_once} is too small: it is 1 or more")
     shape = shape_of(of)
     if shape is not None:
         check_causal(shape.name, "likelihoods are")
