@@ -1,0 +1,1 @@
+"""The family of experts: how the other player moves."""

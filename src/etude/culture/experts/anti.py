@@ -1,0 +1,41 @@
+"""An expert in the wrong order: the probe of who follows without judging."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from etude.culture.experts._towards import steps_to, towards
+from etude.culture.experts.base import Expert
+from etude.culture.goal_cycle import GoalCycle
+
+
+@dataclass(frozen=True)
+class Anti(Expert):
+    """Go the hidden order backwards, the shortest ways: after the first goal, every goal that it enters is wrong where
+    there are three or more (Shah et al. 2022, arXiv 2210.01790, section 3.1)."""
+
+    def act(self, game: GoalCycle, player: int, draw: np.random.Generator) -> Int[np.ndarray, " B"]:
+        preceding = game.notes.get(Anti)
+        if preceding is None:
+            preceding = game.notes[Anti] = _preceding(game)
+        key = (Anti, player)
+        standing = game.standing[:, player]
+        if game.steps == 0 or key not in game.notes:
+            away = np.where(game.layout.goals >= 0, steps_to(game, player), np.iinfo(np.int16).max)
+            game.notes[key] = np.argmin(away, axis=1)
+        goal = game.notes[key]
+        reached = standing == goal
+        goal = np.where(reached, preceding[np.arange(game.worlds), goal], goal)
+        game.notes[key] = goal
+        return towards(game, player, goal)
+
+
+def _preceding(game: GoalCycle) -> Int[np.ndarray, "B G"]:
+    """Return the colour before each in the hidden order."""
+    found = np.zeros((game.worlds, game.colours), np.int64)
+    world, colour = np.nonzero(game.layout.following >= 0)
+    found[world, game.layout.following[world, colour]] = colour
+    return found

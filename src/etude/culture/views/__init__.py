@@ -1,0 +1,1 @@
+"""The family of views: what a player sees of its world."""

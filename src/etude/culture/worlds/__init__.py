@@ -1,0 +1,1 @@
+"""The family of worlds: where walls stand."""
