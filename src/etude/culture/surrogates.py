@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -36,3 +38,28 @@ def clipped_loss(
 def entropy(log_p: Float[Tensor, "*N A"]) -> Float[Tensor, "*N"]:
     """Return the entropy in nats of distributions over A actions, given by their log-probabilities."""
     return -(log_p.exp() * log_p).sum(-1)
+
+
+def divergence(log_p: Float[Tensor, "*N A"], log_q: Float[Tensor, "*N A"]) -> Float[Tensor, "*N"]:
+    """Return KL(p || q) in nats of distributions over A actions, given by their log-probabilities."""
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def better_half_loss(
+    log_p: Float[Tensor, " N"], gains: Float[Tensor, " N"], temperature: Float[Tensor, ""]
+) -> Float[Tensor, ""]:
+    """Return V-MPO's policy loss (Song et al. 2019, arXiv 1909.12238, equation 3), of the better half of the samples.
+
+    Args:
+        log_p: of the actions taken, under the policy that is trained.
+        gains: their advantages.
+        temperature: eta.
+    """
+    weights = torch.softmax(gains.detach() / temperature, dim=0)
+    return -(weights * log_p).sum()
+
+
+def temperature_loss(gains: Float[Tensor, " N"], temperature: Float[Tensor, ""], bound: float) -> Float[Tensor, ""]:
+    """Return the dual that V-MPO's temperature minimises (the same, equation 4)."""
+    worth = torch.logsumexp(gains.detach() / temperature, dim=0) - math.log(len(gains))
+    return temperature * (bound + worth)

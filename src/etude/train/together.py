@@ -60,6 +60,15 @@ class Together:
         dist.all_reduce(held)
         return held.tolist()
 
+    def average(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Put the mean over all processes in the place of each tensor, in one exchange."""
+        if self.size == 1:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        for tensor, mean in zip(tensors, (flat / self.size).split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
     def any(self, *flags: bool) -> list[bool]:
         """Return, for each flag, whether any process raised it: a signal reaches them at different steps."""
         return [total > 0 for total in self.sums(*map(float, flags))]

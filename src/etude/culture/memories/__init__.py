@@ -1,0 +1,1 @@
+"""The family of memories: what an agent keeps of what it saw."""

@@ -1,0 +1,107 @@
+"""Recipes of culture: an agent raised beside an expert, and what is measured of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from etude.core.errors import UsageError
+from etude.core.recipe import Estimate, Recipe
+from etude.core.spec import AUTO, cosmetic
+from etude.core.within import changed
+from etude.culture.curriculum import Curriculum
+from etude.culture.experts.base import Expert
+from etude.culture.experts.shortest import Shortest
+from etude.culture.memories.base import Memory
+from etude.culture.memories.gru import Gru
+from etude.culture.presence import Presence
+from etude.culture.randomisation import Randomise
+from etude.culture.rules.base import Rule
+from etude.culture.rules.ppo import Ppo
+from etude.culture.setting import Setting
+from etude.culture.views.base import View
+from etude.culture.views.compact import Compact
+
+
+@dataclass(frozen=True)
+class Raise(Recipe, kind="raise", does="etude.culture.work:raise_agent"):
+    """Raise an agent beside an expert, by reinforcement learning from scratch: MEDAL-ADR (arXiv 2203.00715), each of
+    whose ingredients is a field. Memory is `memory`, Expert Dropout is `presence`, the Attention Loss is `attention`,
+    and Automatic Domain Randomisation is `randomise`.
+
+    Attributes:
+        setting: the worlds, and how long an episode is.
+        expert: whom it sees.
+        presence: when, once it follows (`curriculum.absent_from`).
+        view: what it sees.
+        memory: what it keeps of what it saw.
+        width: of the agent.
+        attention: weight of the attention loss, the L1 distance between where it thinks the expert is, relative to
+            itself, and where it is, while it can be seen; 0 is without.
+        rule: how it learns from what it did.
+        curriculum: how training becomes harder.
+        randomise: what differs from update to update.
+        worlds: episodes of an update, over all processes together.
+        updates: how many. 0 gives the untrained agent.
+        evaluate_every: updates between evaluations, which are in the record; 0 is before and after alone.
+        evaluate_worlds: worlds of each, the same every time.
+        keep_every: updates between agents that are kept; 0 keeps the last alone.
+        ranks: processes that `torchrun` started, each with its own worlds; so many draw other worlds than one does.
+        seed: of the weights, the worlds and all that is drawn.
+    """
+
+    together = True
+
+    setting: Setting = field(default_factory=lambda: Setting(goals=4, steps=100))
+    expert: Expert = field(default_factory=Shortest)
+    presence: Presence = field(default_factory=lambda: Presence(full=0.3, half=0.3, flicker=0.4))
+    view: View = field(default_factory=Compact)
+    memory: Memory = field(default_factory=Gru)
+    width: int = 64
+    attention: float = 1.0
+    rule: Rule = field(default_factory=Ppo)
+    curriculum: Curriculum = field(default_factory=Curriculum)
+    randomise: Randomise | None = None
+    worlds: int = 256
+    updates: int = 800
+    evaluate_every: int = 50
+    evaluate_worlds: int = 256
+    keep_every: int = 0
+    ranks: int | Literal["auto"] = AUTO
+    seed: int = 0
+    log_every: int = cosmetic(10)
+
+    def check(self) -> None:
+        if self.worlds < 1 or self.updates < 0 or self.width < 1 or self.evaluate_worlds < 2 or self.attention < 0:
+            raise UsageError(
+                f"worlds = {self.worlds}, updates = {self.updates}, width = {self.width}, evaluate_worlds ="
+                f" {self.evaluate_worlds}, attention = {self.attention:g}: give a world, a width of 1, 2 worlds for"
+                " evaluations, and no updates and no attention at the least"
+            )
+        if self.ranks != AUTO and (self.ranks < 1 or self.worlds % (self.ranks * self.rule.minibatches)):
+            raise UsageError(
+                f"worlds = {self.worlds} cannot be shared out over {self.ranks} processes in {self.rule.minibatches}"
+                " minibatches each: give a multiple"
+            )
+        if self.expert.layouts() is not None and self.randomise is not None:
+            raise UsageError("an expert that plays recorded worlds cannot be randomised: set --randomise none")
+        for each in self.randomise.ranges if self.randomise else ():
+            changed(self.bare(), {each.path: each.first})
+
+    def settle(self) -> Raise:
+        from dataclasses import replace
+
+        from etude.core.world import world
+
+        return replace(self, ranks=world().size) if self.ranks == AUTO else self
+
+    def bare(self) -> Raise:
+        """Return this recipe without what is randomised, which is put into its other fields."""
+        from dataclasses import replace
+
+        return replace(self, randomise=None)
+
+    def estimate(self) -> Estimate:
+        kept = 1 + (self.updates // self.keep_every if self.keep_every else 0)
+        size = 4 * self.width * (16 * self.width + 400)
+        return Estimate(disk_bytes=1_000_000 + (kept + 6) * size)
