@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from etude.core import values
 from etude.core.errors import UsageError
@@ -20,6 +20,8 @@ from etude.core.family import Family, Member, family_of, is_base
 from etude.core.spec import Spec, field_types, label
 
 Path = tuple[str, ...]
+
+S = TypeVar("S", bound=Spec)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def place(spec: Spec, text: str) -> Place:
     return found[path]
 
 
-def changed(spec: Spec, held: Mapping[Path, Any]) -> Spec:
+def changed(spec: S, held: Mapping[Path, Any]) -> S:
     """Return a spec with other values in its fields, all put in at once, from the inside out.
 
     Args:

@@ -28,6 +28,9 @@ class Measured:
         forgot: the same from the same state, the agent's memory emptied at half-time.
         solo_late: of the second half of `solo`.
         full_late: of the second half of `full`.
+        near: mean distance to the expert in steps of `full`, by rows and columns.
+        curves: score a step [T], the mean over worlds, by way of playing.
+        shown: arrays of the first world as it was played with the expert leaving at half-time.
     """
 
     full: Float[np.ndarray, " B"]
@@ -38,6 +41,14 @@ class Measured:
     forgot: Float[np.ndarray, " B"]
     solo_late: Float[np.ndarray, " B"]
     full_late: Float[np.ndarray, " B"]
+    near: Float[np.ndarray, " B"]
+    curves: dict[str, Float[np.ndarray, " T"]]
+    shown: dict[str, np.ndarray]
+
+    @property
+    def arrays(self) -> dict[str, Float[np.ndarray, " B"]]:
+        """The scores by world, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
 
     @property
     def parts(self) -> Parts:
@@ -67,6 +78,7 @@ def measure(agent: Agent, recipe: Raise, layout: Layout, draw: np.random.Generat
 
     full, halved, alone = played(FULL), played(HALF), played(NONE)
     robbed = played(HALF, forget_at=half)
+    plays = {"full": full, "half": halved, "solo": alone, "forgot": robbed}
     return Measured(
         full=scores(full),
         half=scores(halved),
@@ -76,4 +88,26 @@ def measure(agent: Agent, recipe: Raise, layout: Layout, draw: np.random.Generat
         forgot=scores(robbed, since=half),
         solo_late=scores(alone, since=half),
         full_late=scores(full, since=half),
+        near=distance(full),
+        curves={name: each.entered[:, :, 0].mean(0) for name, each in plays.items()},
+        shown=shown(halved),
     )
+
+
+def distance(episodes: Episodes) -> Float[np.ndarray, " B"]:
+    """Return how far the agent was from its expert, in rows and columns, as a mean over the episode."""
+    rows, columns = np.divmod(episodes.cells, episodes.layout.size)
+    apart = np.abs(rows[..., 0] - rows[..., 1]) + np.abs(columns[..., 0] - columns[..., 1])
+    return apart[:, 1:].mean(1, dtype=np.float64)
+
+
+def shown(episodes: Episodes) -> dict[str, np.ndarray]:
+    """Return the first world and what happened in it, as arrays that can be drawn again."""
+    layout = episodes.layout
+    return {
+        "size": np.array([layout.size]),
+        **{name: getattr(layout, name)[0] for name in ("walls", "slow", "goals", "following", "starts")},
+        "cells": episodes.cells[0],
+        "entered": episodes.entered[0],
+        "present": episodes.present[:, 0],
+    }

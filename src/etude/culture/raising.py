@@ -19,7 +19,7 @@ from etude.culture.layout import Layout
 from etude.culture.measuring import measure
 from etude.culture.recipes import Raise
 from etude.culture.returns import advantages
-from etude.culture.transmission import transmission
+from etude.culture.transmission import Parts
 from etude.train.checkpoint import State
 from etude.train.together import Together
 
@@ -70,7 +70,7 @@ class Raising:
         there = changed(self.recipe.bare(), plan.at_boundary(which, self.boundaries, draw))
         found = measure(self.agent, there, there.setting.draw(plan.worlds, draw), draw)
         sums = self.others.sums(*(float(each.mean()) for each in (found.full, found.half, found.solo, found.expert)))
-        told = float(transmission(*(each / self.others.size for each in sums)))
+        told = Parts(*(each / self.others.size for each in sums)).transmission
         self.boundaries = plan.after(which, self.boundaries, told)
         name = plan.ranges[which].field
         return {"tried": name, "transmission_there": told, "boundary": self.boundaries[which]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from etude.core.errors import UsageError
@@ -89,19 +89,58 @@ class Raise(Recipe, kind="raise", does="etude.culture.work:raise_agent"):
             changed(self.bare(), {each.path: each.first})
 
     def settle(self) -> Raise:
-        from dataclasses import replace
-
         from etude.core.world import world
 
         return replace(self, ranks=world().size) if self.ranks == AUTO else self
 
     def bare(self) -> Raise:
         """Return this recipe without what is randomised, which is put into its other fields."""
-        from dataclasses import replace
-
         return replace(self, randomise=None)
 
     def estimate(self) -> Estimate:
         kept = 1 + (self.updates // self.keep_every if self.keep_every else 0)
         size = 4 * self.width * (16 * self.width + 400)
         return Estimate(disk_bytes=1_000_000 + (kept + 6) * size)
+
+
+@dataclass(frozen=True)
+class Transmission(Recipe, kind="transmission", does="etude.culture.transmission_work:transmission_of"):
+    """Measure what an agent has from its expert: scores with the expert all the time, for half of it and never, what
+    stays after it has gone, and cultural transmission, which is made of these.
+
+    Every agent plays the same worlds, drawn by the setting and the seed alone.
+
+    Attributes:
+        of: the agent.
+        update: after which it was kept; 0 is the last.
+        setting: other worlds than it was raised in.
+        expert: another expert.
+        worlds: how many are drawn.
+        episodes: of each world, which differ in what the agent draws.
+        seed: of the worlds and the draws.
+    """
+
+    of: Raise = field(default_factory=Raise)
+    update: int = 0
+    setting: Setting | None = None
+    expert: Expert | None = None
+    worlds: int = 512
+    episodes: int = 1
+    seed: int = 1
+
+    def check(self) -> None:
+        if self.worlds < 2 or self.episodes < 1:
+            raise UsageError(f"worlds = {self.worlds}, episodes = {self.episodes}: give 2 worlds and 1 episode or more")
+        if self.played.setting.width != self.of.setting.width:
+            raise UsageError(
+                f"the agent was raised to see {self.of.setting.width} colours and the setting has"
+                f" {self.played.setting.width}: set --setting.colours {self.of.setting.width}"
+            )
+        if self.update < 0 or self.update > self.of.updates:
+            raise UsageError(f"update = {self.update}: the agent had {self.of.updates} updates")
+
+    @property
+    def played(self) -> Raise:
+        """The raising's recipe with the worlds and the expert that are played."""
+        held = {"setting": self.setting, "expert": self.expert}
+        return replace(self.of.bare(), **{name: each for name, each in held.items() if each is not None})

@@ -31,16 +31,16 @@ class Parts:
         0 is an agent whom the expert does not help, 1 one that keeps all that it saw. A solo score below 0 makes it
         larger than what was learned from the expert, and may take it above 1: it is never told without its parts.
         """
-        return transmission(self.full, self.half, self.solo, self.expert)
+        parts = (np.array(each) for each in (self.full, self.half, self.solo, self.expert))
+        return float(transmission(*parts))
 
 
 def transmission(
-    full: Float[np.ndarray, "*N"] | float,
-    half: Float[np.ndarray, "*N"] | float,
-    solo: Float[np.ndarray, "*N"] | float,
-    expert: Float[np.ndarray, "*N"] | float,
-) -> Float[np.ndarray, "*N"] | float:
+    full: Float[np.ndarray, "*N"],
+    half: Float[np.ndarray, "*N"],
+    solo: Float[np.ndarray, "*N"],
+    expert: Float[np.ndarray, "*N"],
+) -> Float[np.ndarray, "*N"]:
     """Return cultural transmission of mean scores. An expert that scores nothing or less transmits nothing: 0."""
-    gained = 0.5 * (np.asarray(full) - solo) + 0.5 * (np.asarray(half) - solo)
-    found = np.where(np.asarray(expert) > 0, gained / np.maximum(expert, 1e-9), 0.0)
-    return float(found) if found.ndim == 0 else found
+    gained = 0.5 * (full - solo) + 0.5 * (half - solo)
+    return np.where(expert > 0, gained / np.maximum(expert, 1e-9), 0.0)
