@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ DRAWS = 2000
 
 
 def transmission_of(recipe: Transmission, inputs: Mapping[Recipe, Run], run: Draft) -> dict[str, Any]:
-    """Play the worlds with each presence of the expert, and save the scores by world."""
+    """Play the worlds with each presence of the expert, all at once, and save the scores by world."""
     with using_threads(1):
         agent, played = load_agent(inputs[recipe.of], recipe.update), recipe.played
         draw = np.random.default_rng(stream(recipe.seed, "transmission"))
@@ -35,14 +36,12 @@ def transmission_of(recipe: Transmission, inputs: Mapping[Recipe, Run], run: Dra
             layout = played.setting.draw(recipe.worlds, draw)
         else:
             layout = layout.in_colours(played.setting.width)
-        rounds = []
-        for number in range(recipe.episodes):
-            rounds.append(measure(agent, played, layout, draw))
-            run.progress(number + 1, recipe.episodes, unit="rounds")
-    found = averaged(rounds)
+        again = np.repeat(np.arange(len(layout)), recipe.episodes)
+        found = measure(agent, played, layout[again], draw)
+    run.save(CURVES, found.curves)
+    run.save(EPISODE, found.shown)
+    found = by_world(found, recipe.episodes)
     run.save(SCORES, found.arrays)
-    run.save(CURVES, {name: np.mean([each.curves[name] for each in rounds], axis=0) for name in rounds[0].curves})
-    run.save(EPISODE, rounds[0].shown)
     scores = {name: mean(values).to_json() for name, values in found.arrays.items()}
     return {
         **scores,
@@ -54,11 +53,11 @@ def transmission_of(recipe: Transmission, inputs: Mapping[Recipe, Run], run: Dra
     }
 
 
-def averaged(rounds: list[Measured]) -> Measured:
-    """Return the mean of each world's scores over its episodes, so that a world counts once."""
-    names = rounds[0].arrays
-    means = {name: np.mean([each.arrays[name] for each in rounds], axis=0) for name in names}
-    return Measured(**means, curves=rounds[0].curves, shown=rounds[0].shown)
+def by_world(found: Measured, episodes: int) -> Measured:
+    """Return the mean of each world's scores over its episodes, which follow each other, so that a world counts
+    once."""
+    means = {name: values.reshape(-1, episodes).mean(1) for name, values in found.arrays.items()}
+    return replace(found, **means)
 
 
 def interval(found: Measured, draw: np.random.Generator) -> Estimate:
