@@ -10,7 +10,7 @@ import numpy as np
 from etude.core.recipe import Recipe
 from etude.core.run import Run
 from etude.evals.statistics import Estimate, mean
-from etude.report.blocks import Finding, text
+from etude.report.blocks import Finding, Value, text
 from etude.studies.sections.findings import plain
 from etude.studies.sections.raised_blocks import value
 from etude.studies.sections.raised_numbers import Raised, differs
@@ -171,24 +171,30 @@ def _firm(estimate: Estimate, whole: Raised) -> str:
 
 def _ablation(row: dict[str, Any]) -> Finding:
     full, over = Estimate.from_json(row["full"]), Estimate.from_json(row["beyond_solo"])
+    runs = tuple(row["runs"])
     said = text(
-        f"With {row['goals']} goals, {row['agent']}: beside the expert it scores ",
-        value(full.scaled(-1), tuple(row["runs"])),
-        " more than the whole agent (below 0, less), and what an expert that has gone is worth over solo play changes"
-        " by ",
-        value(over.scaled(-1), tuple(row["runs"])),
+        f"With {row['goals']} goals, {row['agent']}: the score beside the expert is ",
+        *_moved(full.scaled(-1), runs),
+        " than that of the whole agent, and what an expert that has gone is worth over solo play is ",
+        *_moved(over.scaled(-1), runs),
         ".",
     )
     return Finding(said, "clear" if full.excludes_zero or over.excludes_zero else "uncertain")
 
 
+def _moved(change: Estimate, runs: tuple[str, ...]) -> tuple[Value | str, ...]:
+    """Return a change in words: by how much more, or less."""
+    return (value(change if change.mean >= 0 else change.scaled(-1), runs), " more" if change.mean >= 0 else " less")
+
+
 def _misled(row: dict[str, Any]) -> Finding:
     lost = Estimate.from_json(row["lost"])
+    runs = tuple(row["runs"])
     said = text(
-        f"With {row['goals']} goals, an expert that goes the wrong way round costs the whole agent ",
-        value(lost, tuple(row["runs"])),
-        ", against being alone: it scores ",
-        value(Estimate.from_json(row["full"]), tuple(row["runs"])),
-        " beside it.",
+        f"With {row['goals']} goals, beside an expert that goes the wrong way round the whole agent scores ",
+        value(Estimate.from_json(row["full"]), runs),
+        ", ",
+        *_moved(lost.scaled(-1), runs),
+        " than alone.",
     )
     return Finding(said, "clear" if lost.excludes_zero else "uncertain")

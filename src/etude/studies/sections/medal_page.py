@@ -71,10 +71,10 @@ def _of(study: Medal, goals: int, done: Mapping[Recipe, Run]) -> Section:
             _differences(study, goals, done),
             phase_table(every),
         ),
-        intro="Each agent but the first lacks one thing that the first has: `without memory` sees only the present"
-        " step, `without expert dropout` always has its expert while it is raised, `without attention loss` need not"
-        " say where it is, `without randomisation` stays in empty worlds with an expert that never errs, and `plain"
-        " randomisation` has the widest ranges from the start.",
+        intro="Each agent but the first lacks one thing that the first has: “without memory” sees only the present"
+        " step, “without expert dropout” always has its expert while it is raised, “without attention loss” need not"
+        " say where it is, “without randomisation” stays in empty worlds with an expert that never errs, and “plain"
+        " randomisation” has the widest ranges from the start.",
     )
 
 
@@ -152,18 +152,16 @@ def _probing(study: Medal, done: Mapping[Recipe, Run]) -> Section:
 
 def _misleading(study: Medal, done: Mapping[Recipe, Run]) -> Section:
     rows = [row for goals in study.goals for row in misled(study, goals, done)]
-    keys = {"full": "beside it", "solo": "alone", "expert": "it scores itself", "lost": "lost by it"}
-    near = {"near": "cells between them"}
+    keys = {"full": "beside it", "solo": "alone", "lost": "lost by it", "near": "cells between them"}
     return Section(
         "Misled: an expert that goes the wrong way round",
         (
             Table(
-                ("goals", "agent", *(keys | near).values()),
+                ("agent", *keys.values()),
                 tuple(
                     (
-                        row["goals"],
-                        row["agent"],
-                        *(value(Estimate.from_json(row[key]), tuple(row["runs"])) for key in keys | near),
+                        f"{row['agent']}, {row['goals']} goals",
+                        *(value(Estimate.from_json(row[key]), tuple(row["runs"])) for key in keys),
                     )
                     for row in rows
                 ),
@@ -184,11 +182,11 @@ def _social(study: Medal, done: Mapping[Recipe, Run]) -> Section:
         found = run.result
         flickers, leaves = found["flickers"], found["leaves_at_half_time"]
         tells.append((
-            goals, name, Value(found["unit"], run=run.id, digits=0), measured(flickers["best"]["accuracy"], run),
+            f"{name}, {goals} goals", Value(found["unit"], run=run.id, digits=0), measured(flickers["best"]["accuracy"], run),
             measured(flickers["of_other_worlds"]["accuracy"], run),
             measured(found["untrained"]["best"]["accuracy"], run), measured(leaves["clock"], run),
         ))  # fmt: skip
-    columns = ("goals", "agent", "best unit", "its accuracy", "of other worlds", "untrained", "a clock, half-way")
+    columns = ("agent", "best unit", "its accuracy", "of other worlds", "untrained", "a clock, half-way")
     blocks: list[Block] = [
         Table(
             columns,
@@ -215,12 +213,12 @@ def _ablated(held: list[tuple[int, str, Run]]) -> Table:
             found = run.result["ablation"][key]
             more = found["more_than_others"]
             rows.append((
-                goals, name, said, measured(found["score"], run, digits=1), measured(found["lost"], run, digits=1),
+                f"{name}, {goals} goals", said, measured(found["score"], run, digits=1), measured(found["lost"], run, digits=1),
                 measured(more, run, digits=1) if more else None,
                 f"{found['rank']} of {run.result['units']}",
             ))  # fmt: skip
     return Table(
-        ("goals", "agent", "score", "whole", "lost without the unit", "more than without another", "rank"),
+        ("agent", "score", "whole", "lost without the unit", "more than without another", "rank"),
         tuple(rows),
         caption="What is lost without the unit that tells presence best, against the mean over the other units, and its"
         " rank among all by what is lost. 95% intervals over worlds; one training each.",

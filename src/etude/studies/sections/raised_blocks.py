@@ -12,9 +12,9 @@ from etude.culture.film import drawn
 from etude.culture.layout import Layout
 from etude.culture.walk import Walk
 from etude.evals.statistics import Estimate
-from etude.report.blocks import Block, Drawing, Table, Value
+from etude.report.blocks import Block, Drawing, Table, Value, text
 from etude.report.charts import Axis, Rule, lines
-from etude.studies.sections.raised_numbers import PARTS, Raised, growth, phases, within_episode
+from etude.studies.sections.raised_numbers import Raised, growth, phases, within_episode
 
 MILLIONS = Axis("millions", "environment steps (millions)")
 
@@ -28,12 +28,12 @@ def value(estimate: Estimate, runs: str | tuple[str, ...], digits: int = 1, **mo
 
 def parts_table(agents: Sequence[Raised]) -> Table:
     """Return cultural transmission of agents with the four scores that it is made of."""
-    columns = ("goals", "agent", "expert there", "there for half", "alone", "the expert itself", "transmission")
+    first = agents[0]
+    columns = ("agent", "expert there", "there for half", "alone", "transmission")
     rows = [
         (
-            each.goals,
             each.name,
-            *(value(each.over_seeds(key), each.runs) for key in PARTS),
+            *(value(each.over_seeds(key), each.runs) for key in ("full", "half", "solo")),
             value(each.over_seeds("transmission"), each.runs, digits=2),
         )
         for each in agents
@@ -41,31 +41,33 @@ def parts_table(agents: Sequence[Raised]) -> Table:
     return Table(
         columns,
         tuple(rows),
-        caption=f"Scores of an episode, and cultural transmission, ½ (there - alone) / expert + ½ (half - alone) /"
-        f" expert, of which they are the four parts: a score below 0 alone raises it. Means over"
-        f" {len(agents[0].agents)} trainings with 95% intervals over trainings.",
+        caption=text(
+            "Scores of an episode, and cultural transmission, ½ (there - alone) / expert + ½ (half - alone) / expert."
+            " Its fourth part, the expert's own score in these worlds, is ",
+            value(first.over_seeds("expert"), first.runs),
+            ". A score below 0 alone raises it, and a good one lowers it. Means over",
+            f" {len(first.agents)} trainings with 95% intervals over trainings.",
+        ),
     )
 
 
 def recall_table(agents: Sequence[Raised]) -> Table:
     """Return what is left after the expert has gone, against an emptied memory and against being alone."""
-    columns = ("goals", "agent", "remembering", "memory emptied", "alone", "kept", "beyond solo play")
+    columns = ("agent", "expert gone", "of that, by memory", "alone", "beyond solo play")
     rows = [
         (
-            each.goals,
             each.name,
-            *(value(each.over_seeds(key), each.runs) for key in ("recalled", "forgot", "solo_late")),
-            *(value(each.over_seeds(key), each.runs) for key in ("kept", "beyond_solo")),
+            *(value(each.over_seeds(key), each.runs) for key in ("recalled", "kept", "solo_late", "beyond_solo")),
         )
         for each in agents
     ]
     return Table(
         columns,
         tuple(rows),
-        caption="Scores of the second half of an episode, when the expert, there in the first half, is gone. `Memory"
-        " emptied` goes on from the very same states with nothing remembered; `kept` is what remembering adds to it."
-        " `Alone` is the second half of an episode without any expert, in which an agent may have found the order out"
-        " by itself; `beyond solo play` is what having seen the expert adds to that.",
+        caption="Scores of the second half of an episode. The expert was there in the first half and is gone. “By"
+        " memory” is what is lost by going on from the very same states with an emptied memory. “Alone” is the second"
+        " half of an episode without any expert, in which an agent may have found the order out by itself; “beyond solo"
+        " play” is what having seen the expert adds to that.",
     )
 
 
@@ -135,12 +137,12 @@ def phase_table(agents: Sequence[Raised]) -> Table:
     for each in agents:
         for run in each.agents:
             said = ", then ".join(f"{one['phase']} from {one['from'] / 1e6:.1f}" for one in phases(run))
-            rows.append((each.goals, each.name, int(run.recipe_data["seed"]), said))
+            rows.append((each.name, int(run.recipe_data["seed"]), said))
     return Table(
-        ("goals", "agent", "seed", "phases, in millions of environment steps"),
+        ("agent", "seed", "phases, in millions of environment steps"),
         tuple(rows),
-        caption="`Following` is half of the expert's score or more beside it; `remembering`, besides, a twentieth of it"
-        " or more in the second half for what was remembered; `alone`, half of it or more with no expert at all. They"
+        caption="“Following” is half of the expert's score or more beside it; “remembering”, besides, a twentieth of it"
+        " or more in the second half for what was remembered; “alone”, half of it or more with no expert at all. They"
         " are read from evaluations while it was raised, so that a step between two is not known more finely.",
     )
 
