@@ -230,6 +230,33 @@ def test_a_chosen_token_is_in_sight_in_its_list(browser: Any, many_heads: Path) 
     seen.context.close()
 
 
+BALL = "new DOMMatrix(getComputedStyle(document.querySelector('[data-part=ball]')).transform).e"
+
+
+def test_a_drawing_moves_until_it_is_paused(opened: Opened) -> None:
+    figure = opened.page.locator("figure.drawing")
+    figure.scroll_into_view_if_needed()
+    opened.page.wait_for_function(f"() => {BALL} > 20 && {BALL} < 180")
+    figure.get_by_label("Pause").check()
+    before = opened.page.evaluate(BALL)
+    opened.page.wait_for_timeout(300)
+    assert opened.page.evaluate(BALL) == before
+    figure.get_by_label("Pause").uncheck()
+    opened.page.wait_for_function(f"() => Math.abs({BALL} - {before}) > 10")
+    opened.all_is_quiet()
+
+
+@pytest.mark.parametrize("wish", [{"reduced_motion": "reduce"}, {"media": "print"}])
+def test_a_drawing_is_its_still_in_print_and_for_who_wants_no_motion(browser: Any, page_file: Path, wish: Any) -> None:
+    seen = Opened(browser, page_file)
+    seen.page.emulate_media(**wish)
+    for _ in range(3):
+        assert seen.page.evaluate(BALL) == 190
+        seen.page.wait_for_timeout(100)
+    assert not seen.page.get_by_label("Pause").is_visible()
+    seen.context.close()
+
+
 def test_a_change_of_scheme_redraws_the_patterns(opened: Opened) -> None:
     pixel = (
         "Array.from(document.querySelector('canvas[data-role=pattern]').getContext('2d').getImageData(0, 0, 1, 1).data)"

@@ -172,7 +172,7 @@ def test_publish_writes_all_at_once_and_removes_old_pictures(tmp_path):
     assert publish(report(), folder) == folder / "report.html"
     pictures = {p.name for p in folder.glob("*.svg")}
     text_of = (folder / "report.md").read_text(encoding="utf-8")
-    assert len(pictures) == 9 and set(re.findall(r"\((figure-\d+\.svg)\)", text_of)) == pictures
+    assert len(pictures) == 10 and set(re.findall(r"\((figure-\d+\.svg)\)", text_of)) == pictures
     (folder / "figure-mine.svg").write_text("mine")
     publish(SMALL, folder)
     assert sorted(p.name for p in folder.iterdir()) == [

@@ -24,6 +24,7 @@ VERBS = {
     "import": "bring in a model of the ecosystem",
     "export": "write a run's model for the ecosystem",
     "chat": "talk with a model, at a terminal or from programs",
+    "play": "play GoalCycle at the keyboard, and record it for agents to learn from",
     "runs": "list, name, compare, move, check and remove runs",
     "doctor": "what this machine has, and what is missing",
 }

@@ -37,6 +37,8 @@ EXTRAS = {
     "optuna": ("sweep", "sweeps that learn where to look"),
     "tensorboard": ("tensorboard", "metrics in TensorBoard"),
     "mlflow": ("mlflow", "metrics in MLflow"),
+    "gymnasium": ("rl", "the field's environments"),
+    "pettingzoo": ("rl", "environments of several agents"),
     "playwright": ("dev", "the tests of pages in a browser"),
 }
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

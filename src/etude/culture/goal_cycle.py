@@ -30,6 +30,7 @@ class GoalCycle:
         cells: [B P] where each player stands.
         last: [B P] the colour that each entered rightly last; G before the first.
         entered: [B P] what the last step counted for each: 1, 0 or -1.
+        held: [B P] whether a slow cell holds a player in the next step.
         steps: how many steps were taken.
         notes: what views and experts keep of these worlds, each under a key of its own.
     """
@@ -39,13 +40,12 @@ class GoalCycle:
         worlds, colours = layout.goals.shape
         cells = layout.size**2
         self.colours = colours
-        self.steps = 0
         self.notes: dict[object, Any] = {}
         self.steps = 0
         self.cells = layout.starts.astype(np.int64)
         self.last = np.full(self.cells.shape, colours, np.int64)
         self.entered = np.zeros(self.cells.shape, np.int8)
-        self._held = np.zeros(self.cells.shape, bool)
+        self.held = np.zeros(self.cells.shape, bool)
         self._moves = moves(layout.size).ravel()
         self._cells = cells
         self.base = (np.arange(worlds) * cells)[:, None]
@@ -83,11 +83,11 @@ class GoalCycle:
         to = self._moves.take(actions * self._cells + self.cells)
         stopped = self._walls.take(self.base + to)
         if self._any_slow:
-            stopped |= self._held
+            stopped |= self.held
         to = np.where(stopped, self.cells, to)
         moved = to != self.cells
         if self._any_slow:
-            self._held = moved & self._slow.take(self.base + to)
+            self.held = moved & self._slow.take(self.base + to)
         goal = self._goal_at.take(self.base + to)
         entered = moved & (goal < self.colours)
         right = entered & ((goal == self.next) | (self.last == self.colours))

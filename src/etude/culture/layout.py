@@ -58,14 +58,30 @@ class Layout:
         """Return some of the worlds."""
         return Layout(self.size, *(getattr(self, name)[which] for name in _ARRAYS))
 
+    def in_colours(self, colours: int) -> Layout:
+        """Return the same worlds among more colours, of which the last are in none.
+
+        Raises:
+            UsageError: they have more than that.
+        """
+        more = colours - self.goals.shape[1]
+        if more < 0:
+            raise UsageError(f"{self.goals.shape[1]} colours do not fit into {colours}: give as many or more")
+        row, table = ((0, 0), (0, more)), ((0, 0), (0, more), (0, 0))
+        goals, following = (np.pad(x, row, constant_values=-1) for x in (self.goals, self.following))
+        away, steer = np.pad(self.away, table, constant_values=FAR), np.pad(self.steer, table)
+        return Layout(self.size, self.walls, self.slow, goals, following, self.starts, away, steer)
+
     @property
     def playable(self) -> Bool[np.ndarray, " B"]:
-        """Of each world, whether no goal and no player stands in a wall, and every goal can be reached from every start
-        and from every other goal without entering a third."""
+        """Of each world, whether no goal and no player stands in a wall or on a goal, and every goal can be reached
+        from every start and from every other goal without entering a third."""
         each = np.arange(len(self))[:, None]
         places = np.concatenate([self.starts, np.maximum(self.goals, 0)], axis=1)
         there = np.concatenate([np.ones_like(self.starts, dtype=bool), self.goals >= 0], axis=1)
         free = ~(self.walls[each, places] & there).any(1)
+        shared = (places[:, :, None] == self.goals[:, None, :]) & there[:, :, None]  # each goal once, with itself
+        free &= shared.sum((1, 2)) == (self.goals >= 0).sum(1)
         steps = np.take_along_axis(self.away, places[:, None, :], axis=2)  # [B G P+G]
         needed = (self.goals >= 0)[:, :, None] & there[:, None, :]
         return free & ((steps < FAR) | ~needed).all((1, 2))
@@ -75,8 +91,8 @@ class Layout:
         bad = np.flatnonzero(~self.playable)
         if len(bad):
             raise UsageError(
-                f"world {bad[0]} cannot be played: a goal cannot be reached from a start or another goal without"
-                " entering a third; move a wall or a goal"
+                f"world {bad[0]} cannot be played: a goal or a start is in a wall or on a goal, or a goal cannot be"
+                " reached from one of them without entering a third; move a wall or a goal"
             )
 
 

@@ -49,7 +49,13 @@ class Presence(Spec):
         return (self.full, self.half, self.none, self.flicker, self.leaves)
 
     def mask(self, steps: int, worlds: int, draw: np.random.Generator) -> Bool[np.ndarray, "T B"]:
-        """Draw when the expert can be seen."""
+        """Draw when the expert can be seen.
+
+        Raises:
+            UsageError: there is no step.
+        """
+        if steps < 1:
+            raise UsageError(f"steps = {steps}: an episode has 1 step or more")
         weights = np.array(self._weights) / sum(self._weights)
         which = draw.choice(5, size=worlds, p=weights)
         step = np.arange(steps)[:, None]

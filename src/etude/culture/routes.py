@@ -39,15 +39,15 @@ def routes(
         goals: the cell of each goal; -1 where a world has none of that colour.
     """
     worlds, count = goals.shape
-    at, exists = np.maximum(goals, 0), goals >= 0
+    exists = goals >= 0
+    world, colour = np.nonzero(exists)
     taken = walls.copy()  # what a way may not lead through: walls and goals
-    np.put_along_axis(taken, at, np.take_along_axis(walls, at, 1) | exists, 1)
+    taken[world, goals[world, colour]] = True
     shape = (worlds, count, size, size)
     passable = np.broadcast_to(~taken[:, None], (worlds, count, size * size)).reshape(shape)
     cost = (1 + slow.astype(np.int16)).reshape(worlds, 1, size, size)
     padded = np.full((worlds, count, size + 2, size + 2), FAR, np.int16)
     inner = padded[:, :, 1:-1, 1:-1]
-    world, colour = np.nonzero(exists)
     inner[world, colour, *np.divmod(goals[world, colour], size)] = 0
     sides = [padded[:, :, 1 + d : 1 + d + size, 1 + r : 1 + r + size] for d, r in SHIFTS]
 

@@ -1,7 +1,7 @@
 """What a report is made of, as frozen plain data. Nothing here knows of HTML or Markdown.
 
 A study imports every block from here, builds a tree of them, and `etude.report.publish` draws it. Limits: no pictures
-but charts, heatmaps and attention; nothing is loaded from anywhere.
+but charts, heatmaps, attention and drawings; nothing is loaded from anywhere.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from etude.core.errors import UsageError, unknown
+from etude.report.drawings import Drawing, Track
 from etude.report.figures import Attention, Cell, Chart, Context, Contexts, Heatmap, Table
 from etude.report.inline import Block, Code, Link, Node, Prose, RunRef, Strong, Text, Value, check_run_id, text
 
 __all__ = [
-    "STRENGTHS", "Attention", "Block", "Cell", "Chart", "Code", "Context", "Contexts", "Details", "Finding", "Findings",
-    "Heatmap", "Link", "Node", "Prose", "Report", "RunCard", "RunRef", "Section", "Strong", "Table", "Text", "Value",
-    "lasted", "text", "walk",
+    "STRENGTHS", "Attention", "Block", "Cell", "Chart", "Code", "Context", "Contexts", "Details", "Drawing", "Finding",
+    "Findings", "Heatmap", "Link", "Node", "Prose", "Report", "RunCard", "RunRef", "Section", "Strong", "Table", "Text",
+    "Track", "Value", "lasted", "text", "walk",
 ]  # fmt: skip
 
 STRENGTHS = ("clear", "uncertain", "none")

@@ -36,6 +36,17 @@ def shade(values: np.ndarray, signed: bool = False) -> tuple[np.ndarray, np.ndar
     return opacity.clip(0, 1), (values < 0) & signed
 
 
+def legible(ground: str) -> str:
+    """Return the one of paper and ink that stands out more on a colour (WCAG 2.2, contrast ratio)."""
+
+    def light(colour: str) -> float:
+        shares = (part / 255 for part in rgb(colour))
+        linear = (s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares)
+        return sum(weight * s for weight, s in zip((0.2126, 0.7152, 0.0722), linear, strict=True)) + 0.05
+
+    return GROUND if light(GROUND) / light(ground) > light(ground) / light(INK) else INK
+
+
 def rgb(colour: str) -> tuple[int, int, int]:
     """Return the three bytes of `#RRGGBB`."""
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)

@@ -20,7 +20,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from etude.core.errors import UsageError
-from etude.report.blocks import Attention, Block, Cell, Chart, Heatmap, Prose, Report, Section, Text, Value
+from etude.report.blocks import Attention, Block, Cell, Chart, Drawing, Heatmap, Prose, Report, Section, Text, Value
 from etude.report.draw import THEME, sized
 from etude.report.inline import written
 from etude.report.raster import heatmap_svg, pack
@@ -45,6 +45,7 @@ class _Page:
         self.anchors: set[str] = set()
         self.count = 0
         self.has: set[type] = set()
+        self.motions: list[str] = []
         loader = jinja2.FunctionLoader(_template)
         self.jinja = jinja2.Environment(
             loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -62,7 +63,7 @@ class _Page:
             report=report,
             body=Markup(body),
             contents=self.contents,
-            style=Markup(_asset("page.css")),
+            style=Markup(_asset("page.css") + "".join(self.motions)),
             scripts=[Markup(script) for script in scripts],
             policy=policy(scripts),
             data=data,
@@ -88,6 +89,10 @@ class _Page:
             return {"picture": Markup(heatmap_svg(node)), "id": self.number()}
         if isinstance(node, Attention):
             return {"packed": {**pack(node.patterns), "names": node.layers, "tokens": node.tokens}, "id": self.number()}
+        if isinstance(node, Drawing):
+            scope = self.number()
+            self.motions.append(node.motion(scope))
+            return {"picture": Markup(node.svg), "id": scope}
         return {}
 
     def section(self, node: Section, depth: int) -> str:

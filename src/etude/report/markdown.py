@@ -21,6 +21,7 @@ from etude.report.blocks import (
     Code,
     Contexts,
     Details,
+    Drawing,
     Findings,
     Heatmap,
     Link,
@@ -116,6 +117,10 @@ class _Writer:
     def _(self, block: Attention, depth: int) -> str:
         told = f"Attention patterns over {len(block.tokens)} tokens"
         return self.picture(lambda: attention_svg(block), told, block.caption, block.runs)
+
+    @block.register
+    def _(self, block: Drawing, depth: int) -> str:
+        return self.picture(lambda: block.svg, block.alt, block.caption, block.runs)
 
     @block.register
     def _(self, block: Contexts, depth: int) -> str:

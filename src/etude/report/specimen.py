@@ -18,6 +18,7 @@ from etude.report.blocks import (
     Context,
     Contexts,
     Details,
+    Drawing,
     Finding,
     Findings,
     Heatmap,
@@ -28,6 +29,7 @@ from etude.report.blocks import (
     Section,
     Strong,
     Table,
+    Track,
     Value,
     text,
 )
@@ -155,6 +157,23 @@ def contexts() -> Contexts:
     return Contexts(rows, "Latent 3 of 20: the five places where it was highest.", "activation")
 
 
+def drawing() -> Drawing:
+    """Return a ball that goes to and fro under a number that counts the ends."""
+    count = "".join(f'<text class="soft" x="0" y="{16 + 20 * n}">{n}</text>' for n in range(3))
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 200 56" width="200" height="56">'
+        '<rect class="ground" width="200" height="56" fill="#FFFFFF"/>'
+        '<path class="line" d="M10 50h180" stroke="#59616B"/>'
+        '<circle class="ink" data-part="ball" cx="0" cy="40" r="9" transform="translate(190 0)"/>'
+        f'<svg x="96" y="4" width="40" height="20"><g data-part="count" transform="translate(0 -40)">{count}</g></svg>'
+        "</svg>"
+    )
+    ends = ((10, 0), (190, 0), (10, 0), (190, 0), (190, 0))
+    ball = Track("ball", "place", (0.0, 0.25, 0.5, 0.75, 1.0), ends, smooth=True)
+    counted = Track("count", "place", (0.0, 0.25, 0.5), ((0, 0), (0, -20), (0, -40)))
+    return Drawing(svg, "A ball, and how often it came back.", "A ball on a line", (ball, counted), 4.0, (run_id(3),))
+
+
 def report(runs: int = 60) -> Report:
     """Return the page: 5 charts, 2 attention views (2 layers, 4 heads, 64 tokens), 8 tables and a card for each run."""
     chart, table = charts(), tables()
@@ -195,7 +214,7 @@ def report(runs: int = 60) -> Report:
             ), intro="Each method takes the place of an activation, and the loss is measured again."),
             Section("What the model looks at", (
                 Attention(TOKENS, patterns(2, 4, 64), **shared), chart[2], scores,
-                Attention(TOKENS, patterns(2, 4, 64, 1), **shared), contexts(), signed,
+                Attention(TOKENS, patterns(2, 4, 64, 1), **shared), contexts(), signed, drawing(),
             )),
             Section("How to make this again", (Code("make demo\netude report progress-report"),)),
         ),

@@ -20,6 +20,7 @@ class Anti(Expert):
     def act(self, game: GoalCycle, player: int, draw: np.random.Generator) -> Int[np.ndarray, " B"]:
         preceding = game.notes.get(Anti)
         if preceding is None:
+            game.layout.require_playable()
             preceding = game.notes[Anti] = _preceding(game)
         key = (Anti, player)
         standing = game.standing[:, player]

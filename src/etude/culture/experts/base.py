@@ -10,6 +10,7 @@ from jaxtyping import Int
 
 from etude.core.family import Member
 from etude.culture.goal_cycle import GoalCycle
+from etude.culture.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -23,3 +24,7 @@ class Expert(Member):
         Raises:
             UsageError: the expert does not fit the worlds.
         """
+
+    def layouts(self) -> Layout | None:
+        """Return the only worlds in which it can play, or None for any."""
+        return None

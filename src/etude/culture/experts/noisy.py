@@ -11,6 +11,7 @@ from etude.core.errors import UsageError
 from etude.culture.experts.base import Expert
 from etude.culture.experts.shortest import Shortest
 from etude.culture.goal_cycle import GoalCycle
+from etude.culture.layout import Layout
 from etude.culture.routes import ACTIONS
 
 
@@ -34,3 +35,6 @@ class Noisy(Expert):
         actions = self.of.act(game, player, draw)
         anything = draw.integers(0, ACTIONS, game.worlds)
         return np.where(draw.random(game.worlds) < self.chance, anything, actions)
+
+    def layouts(self) -> Layout | None:
+        return self.of.layouts()

@@ -35,8 +35,13 @@ class Shortest(Expert):
 
 
 def best_first(game: GoalCycle, player: int, steps: int) -> Int[np.ndarray, " B"]:
-    """Return the colour of the goal to begin with, to enter as many as can be entered in so many steps."""
+    """Return the colour of the goal to begin with, to enter as many as can be entered in so many steps.
+
+    Raises:
+        UsageError: a goal cannot be reached.
+    """
     layout, each = game.layout, np.arange(game.worlds)[:, None]
+    layout.require_playable()
     there = layout.goals >= 0
     following = np.where(there, layout.following, 0)
     at = np.where(there, layout.goals, 0)
@@ -50,4 +55,4 @@ def best_first(game: GoalCycle, player: int, steps: int) -> Int[np.ndarray, " B"
         rest = rest - leg[each, goal]
         entered = entered + (rest >= 0)
         goal = following[each, goal]
-    return np.argmax(np.where(there, entered * 1000 + left, -1_000_000_000), axis=1)
+    return np.argmax(np.where(there, entered * 100_000 + left, -1_000_000_000), axis=1)

@@ -11,6 +11,7 @@ from etude.core.errors import UsageError
 from etude.culture.experts.base import Expert
 from etude.culture.experts.shortest import Shortest
 from etude.culture.goal_cycle import GoalCycle
+from etude.culture.layout import Layout
 from etude.culture.routes import STAY
 
 
@@ -33,3 +34,6 @@ class Slow(Expert):
     def act(self, game: GoalCycle, player: int, draw: np.random.Generator) -> Int[np.ndarray, " B"]:
         actions = self.of.act(game, player, draw)
         return np.where(draw.random(game.worlds) < self.wait, STAY, actions)
+
+    def layouts(self) -> Layout | None:
+        return self.of.layouts()

@@ -19,6 +19,7 @@ class Rule(Member):
 
     Attributes:
         rate: learning rate of Adam.
+        fall: share of the updates, the last ones, in which it falls to 0 in a straight line.
         discount: gamma, of rewards a step later.
         decay: lambda, of generalised advantage estimation.
         epochs: how often the episodes of an update are gone through.
@@ -27,6 +28,7 @@ class Rule(Member):
     """
 
     rate: float = 2e-3
+    fall: float = 0.3
     discount: float = 0.9
     decay: float = 0.8
     epochs: int = 1
@@ -36,8 +38,15 @@ class Rule(Member):
     def check(self) -> None:
         if not 0 <= self.discount < 1 or not 0 <= self.decay <= 1:
             raise UsageError(f"discount = {self.discount:g}, decay = {self.decay:g}: give shares, the discount below 1")
+        if self.rate <= 0 or not 0 <= self.fall <= 1:
+            raise UsageError(f"rate = {self.rate:g}, fall = {self.fall:g}: give a rate above 0 and a share")
         if self.epochs < 1 or self.minibatches < 1:
             raise UsageError(f"epochs = {self.epochs}, minibatches = {self.minibatches}: give 1 or more of each")
+
+    def rate_at(self, update: int, updates: int) -> float:
+        """Return the learning rate of an update, counted from 0, of so many."""
+        falling = self.fall * updates
+        return self.rate * min(1.0, (updates - update) / falling) if falling else self.rate
 
     @abstractmethod
     def build(self) -> Improving:

@@ -44,4 +44,4 @@ class Rooms(World):
                 world, place = np.nonzero(doors)
                 at = (world, row[world, 0], place) if axis == 0 else (world, place, row[world, 0])
                 grid[at] = False
-        return grid.reshape(worlds, -1)
+        return grid.reshape(worlds, self.size**2)
