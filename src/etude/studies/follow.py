@@ -9,6 +9,7 @@ from typing import Any
 from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Run
+from etude.culture.experts.shortest import Shortest
 from etude.culture.recipes import Raise, Transmission
 from etude.culture.setting import Setting
 from etude.culture.worlds.obstacles import Obstacles
@@ -39,6 +40,8 @@ class Follow(Study):
         attention: weight of the attention loss.
         updates: of each raising.
         worlds: of an update.
+        steps: of an episode.
+        width: of the agents.
         seeds: trainings of each.
         measured: worlds in which the agents are measured at the end.
         probes: worlds of each type of probe.
@@ -51,6 +54,8 @@ class Follow(Study):
     attention: float = 1.0
     updates: int = 320
     worlds: int = 256
+    steps: int = 100
+    width: int = 64
     seeds: int = 3
     measured: int = 512
     probes: int = 10
@@ -67,8 +72,10 @@ class Follow(Study):
     def agent(self, attends: bool, number: int) -> Raise:
         """Return the agent with the attention loss or without it, with the seed of that number."""
         return Raise(
-            setting=Setting(goals=self.goals, colours=self.colours, steps=100),
+            setting=Setting(goals=self.goals, colours=self.colours, steps=self.steps),
+            expert=Shortest(self.steps),
             attention=self.attention if attends else 0.0,
+            width=self.width,
             worlds=self.worlds,
             updates=self.updates,
             evaluate_every=max(1, self.updates // 16),
@@ -89,7 +96,7 @@ class Follow(Study):
                 goals,
                 Transmission(
                     agent,
-                    setting=Setting(world=world, goals=goals, colours=self.colours, steps=100),
+                    setting=Setting(world=world, goals=goals, colours=self.colours, steps=self.steps),
                     worlds=self.probes,
                     episodes=self.episodes,
                 ),

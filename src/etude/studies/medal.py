@@ -12,6 +12,7 @@ from etude.core.run import Run
 from etude.culture.experts.anti import Anti
 from etude.culture.experts.base import Expert
 from etude.culture.experts.noisy import Noisy
+from etude.culture.experts.shortest import Shortest
 from etude.culture.experts.slow import Slow
 from etude.culture.memories.without import Without
 from etude.culture.presence import Presence
@@ -62,6 +63,8 @@ class Medal(Study):
         updates: of each raising, for each number of goals.
         colours: that goals may have.
         worlds: of an update.
+        steps: of an episode.
+        width: of the agents.
         seeds: trainings of each agent.
         measured: worlds in which each is measured.
         probes: worlds of each type of probe.
@@ -75,6 +78,8 @@ class Medal(Study):
     updates: tuple[int, ...] = (500, 1000)
     colours: int = 4
     worlds: int = 256
+    steps: int = 100
+    width: int = 64
     seeds: int = 3
     measured: int = 512
     probes: int = 10
@@ -100,8 +105,9 @@ class Medal(Study):
         updates = dict(zip(self.goals, self.updates, strict=True))[goals]
         whole = Raise(
             setting=self.setting(goals),
-            expert=Slow(of=Noisy(chance=0.0), wait=0.0),
+            expert=Slow(of=Noisy(of=Shortest(self.steps), chance=0.0), wait=0.0),
             randomise=Randomise(ranges=RANGES),
+            width=self.width,
             worlds=self.worlds,
             updates=updates,
             evaluate_every=min(50, updates),
@@ -112,7 +118,7 @@ class Medal(Study):
 
     def setting(self, goals: int, share: float = 0.0, slow: float = 0.0) -> Setting:
         """Return worlds of so many goals, with obstacles and slow ground on a share of the cells."""
-        return Setting(world=Obstacles(share=share, slow=slow), goals=goals, colours=self.colours, steps=100)
+        return Setting(world=Obstacles(share=share, slow=slow), goals=goals, colours=self.colours, steps=self.steps)
 
     def transmission(self, goals: int, name: str, number: int) -> Transmission:
         """Return what is measured of an agent in empty worlds with an expert that never errs."""
@@ -121,7 +127,7 @@ class Medal(Study):
     def probed(self, goals: int, name: str, number: int) -> list[tuple[str, Transmission]]:
         """Return the probes of an agent, by type: harder worlds and experts, and other numbers of goals."""
         agent = self.agent(goals, name, number)
-        halting = Slow(of=Noisy(chance=0.15), wait=0.25)
+        halting = Slow(of=Noisy(of=Shortest(self.steps), chance=0.15), wait=0.25)
         played: dict[str, tuple[Setting, Expert]] = {
             "obstacles and slow ground": (self.setting(goals, 0.15, 0.15), agent.expert),
             "an expert that waits and errs": (self.setting(goals), halting),

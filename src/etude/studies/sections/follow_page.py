@@ -63,8 +63,8 @@ def findings(study: Follow, done: Mapping[Recipe, Run]) -> list[Finding]:
     runs = (*attending.runs, *plain_ones.runs)
     direction = "more" if gained.mean >= 0 else "less"
     compared = text(
-        f"After {study.updates * study.worlds * 100 / 1e6:.1f} million environment steps an agent with the attention"
-        " loss scores ",
+        f"After {study.updates * study.worlds * study.steps / 1e6:.1f} million environment steps an agent with the"
+        " attention loss scores ",
         value(attending.over_seeds("full"), attending.runs),
         " beside its expert, whose own score is ",
         value(attending.over_seeds("expert"), attending.runs),
@@ -153,7 +153,8 @@ def _learning(study: Follow, done: Mapping[Recipe, Run]) -> Section:
                 both,
                 "full",
                 "score with the expert there",
-                f"The score of an episode of 100 steps in worlds of {study.goals} goals, the same at every evaluation.",
+                f"The score of an episode of {study.steps} steps in worlds of {study.goals} goals, the same at every"
+                " evaluation.",
             ),
             parts_table(both),
             phase_table(both),

@@ -182,7 +182,8 @@ def _social(study: Medal, done: Mapping[Recipe, Run]) -> Section:
         found = run.result
         flickers, leaves = found["flickers"], found["leaves_at_half_time"]
         tells.append((
-            f"{name}, {goals} goals", Value(found["unit"], run=run.id, digits=0), measured(flickers["best"]["accuracy"], run),
+            f"{name}, {goals} goals", Value(found["unit"], run=run.id, digits=0),
+            measured(flickers["best"]["accuracy"], run),
             measured(flickers["of_other_worlds"]["accuracy"], run),
             measured(found["untrained"]["best"]["accuracy"], run), measured(leaves["clock"], run),
         ))  # fmt: skip
@@ -213,7 +214,8 @@ def _ablated(held: list[tuple[int, str, Run]]) -> Table:
             found = run.result["ablation"][key]
             more = found["more_than_others"]
             rows.append((
-                f"{name}, {goals} goals", said, measured(found["score"], run, digits=1), measured(found["lost"], run, digits=1),
+                f"{name}, {goals} goals", said,
+                measured(found["score"], run, digits=1), measured(found["lost"], run, digits=1),
                 measured(more, run, digits=1) if more else None,
                 f"{found['rank']} of {run.result['units']}",
             ))  # fmt: skip
@@ -227,15 +229,15 @@ def _ablated(held: list[tuple[int, str, Run]]) -> Table:
 
 def _method(study: Medal) -> Section:
     updates = " and ".join(
-        f"{n * study.worlds * 100 / 1e6:.1f} million with {g} goals"
+        f"{n * study.worlds * study.steps / 1e6:.1f} million with {g} goals"
         for g, n in zip(study.goals, study.updates, strict=True)
     )
     return Section(
         "How it was done",
         (
             text(
-                "GoalCycle on a grid of 5 by 5, in episodes of 100 steps: entering the next goal of a cyclic order that"
-                " nobody is told counts 1, another -1. An agent sees where everything is relative to itself, and what"
+                f"GoalCycle on a grid of 5 by 5, in episodes of {study.steps} steps: entering the next goal of a cyclic"
+                " order that nobody is told counts 1, another -1. An agent sees where everything is relative to itself, and what"
                 " its last step counted, so that alone it can try the order out. It learns by proximal policy"
                 f" optimisation from scratch, without any human data, for {updates} environment steps."
             ),

@@ -121,7 +121,7 @@ def episode_chart(raised: Raised) -> Block:
     return lines(
         rows,
         Axis("step", "step of the episode"),
-        Axis("score", "score in 100 steps"),
+        Axis("score", "score, at the rate of an episode"),
         colour="play",
         colour_title="played with",
         run="run",

@@ -143,7 +143,7 @@ def within_episode(raised: Raised) -> list[dict[str, Any]]:
         for start in range(0, steps - width + 1, width):
             rows.append({
                 "step": start + width / 2,
-                "score": float(values[start : start + width].mean() * 100),
+                "score": float(values[start : start + width].mean() * steps),
                 "play": PLAYS[name],
                 "run": raised.measured[0].id,
             })  # fmt: skip
