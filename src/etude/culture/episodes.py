@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from etude.core.errors import UsageError
 from etude.culture.agent import Agent
 from etude.culture.experts.base import Expert
 from etude.culture.goal_cycle import GoalCycle
@@ -74,10 +75,19 @@ def play(
         draw: of actions.
         greedy: whether the likeliest action is taken, and not one drawn.
         forget_at: the step before which the agent's memory is emptied.
+
+    Raises:
+        UsageError: the agent was made to see another number of things than the view shows of these worlds.
     """
     steps, worlds = present.shape
     game = GoalCycle(layout)
-    seen = torch.empty(worlds, steps, view.width(game.colours, game.players))
+    width, sees = view.width(game.colours, game.players), len(agent.embed.W_seen)
+    if width != sees:
+        raise UsageError(
+            f"the agent sees {sees} numbers and the view {view.name} shows {width} of {game.colours} colours: give it"
+            " the view and as many colours as it was raised with"
+        )
+    seen = torch.empty(worlds, steps, width)
     actions = torch.empty(worlds, steps, dtype=torch.int64)
     log_p, values = torch.empty(worlds, steps, ACTIONS), torch.empty(worlds, steps)
     entered = np.empty((worlds, steps, game.players), np.int8)

@@ -77,7 +77,7 @@ class BetterHalf(Improving):
         temperature, price = self.log_temperature.exp(), self.log_price.exp()
         best = gains.flatten().topk(max(1, gains.numel() // 2))
         chosen = of_taken(log_p, actions).flatten()[best.indices]
-        away = divergence(before, log_p).mean()
+        away = divergence(before.detach(), log_p).mean()
         loss = better_half_loss(chosen, best.values, temperature.detach())
         loss = loss + temperature_loss(best.values, temperature, self.bound)
         loss = loss + price * (self.trust - away.detach()) + price.detach() * away

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -34,7 +35,8 @@ class LookingBack(Remembering):
         view = View()
         if not x.requires_grad:
             kept = kept or Cache(self.steps)
-            view = View(positions=kept.positions(x[..., 0]), past=kept)
+            stands = torch.arange(kept.length, kept.length + x.shape[1], device=x.device)
+            view = View(positions=stands.expand(x.shape[:2]), past=kept)
             kept.length += x.shape[1]
         for layer in self.layers:
             x = layer(x, view)

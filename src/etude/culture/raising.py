@@ -103,6 +103,8 @@ class Raising:
         seen = torch.from_numpy(present.astype(np.float32))
         towards = episodes.towards_expert
         draw = self._draw(number, "order")
+        for group in self.optimiser.param_groups:
+            group["lr"] = rule.rate_at(number, recipe.updates)
         sums: dict[str, float] = {}
         for _ in range(rule.epochs):
             for some in torch.from_numpy(draw.permutation(len(paid))).chunk(rule.minibatches):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from etude.core.errors import UsageError
 from etude.core.recipe import Estimate, Recipe
+from etude.core.run import Run
 from etude.core.spec import AUTO, cosmetic
 from etude.core.within import changed
 from etude.culture.curriculum import Curriculum
@@ -21,6 +23,9 @@ from etude.culture.rules.ppo import Ppo
 from etude.culture.setting import Setting
 from etude.culture.views.base import View
 from etude.culture.views.compact import Compact
+
+PLAYED = ("setting", "expert", "presence")
+"""The fields of a raising that may differ from update to update."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +88,13 @@ class Raise(Recipe, kind="raise", does="etude.culture.work:raise_agent"):
                 f"worlds = {self.worlds} cannot be shared out over {self.ranks} processes in {self.rule.minibatches}"
                 " minibatches each: give a multiple"
             )
-        if self.expert.layouts() is not None and self.randomise is not None:
+        if self.randomise is not None and self.expert.layouts() is not None:
             raise UsageError("an expert that plays recorded worlds cannot be randomised: set --randomise none")
         for each in self.randomise.ranges if self.randomise else ():
-            changed(self.bare(), {each.path: each.first})
+            if each.path[0] not in PLAYED:
+                raise UsageError(f"{each.field} is nothing that is played: randomise a field of {', '.join(PLAYED)}")
+            for end in (each.first, each.last):
+                changed(self.bare(), {each.path: end})
 
     def settle(self) -> Raise:
         from etude.core.world import world
@@ -144,3 +152,40 @@ class Transmission(Recipe, kind="transmission", does="etude.culture.transmission
         """The raising's recipe with the worlds and the expert that are played."""
         held = {"setting": self.setting, "expert": self.expert}
         return replace(self.of.bare(), **{name: each for name, each in held.items() if each is not None})
+
+
+@dataclass(frozen=True)
+class SocialNeurons(Recipe, kind="social-neurons", does="etude.culture.social_work:social_neurons"):
+    """Find the units of an agent's memory that tell whether its expert is there, and what it does without each.
+
+    The expert comes and goes at random, so that the time tells nothing of it. Beside what each unit tells stand the
+    presence of other worlds, what a clock tells, an expert that leaves at half-time, which confounds presence with
+    time, a linear probe of all units, and the agent before any update (after arXiv 2203.00715, which calls such units
+    social neurons).
+
+    Attributes:
+        of: the agent.
+        update: after which it was kept; 0 is the last.
+        worlds: in which its units are read, one half to choose thresholds and the other to judge them; and as many
+            others in which each unit is ablated.
+        seed: of the worlds and the draws.
+    """
+
+    of: Raise = field(default_factory=Raise)
+    update: int = 0
+    worlds: int = 256
+    seed: int = 1
+
+    def plan(self, done: Mapping[Recipe, Run]) -> Iterable[Recipe]:
+        return (self.of, self.untrained)
+
+    def check(self) -> None:
+        if self.worlds < 4:
+            raise UsageError(f"worlds = {self.worlds}: give 2 to choose thresholds by and 2 to judge them, or more")
+        if self.update < 0 or self.update > self.of.updates:
+            raise UsageError(f"update = {self.update}: the agent had {self.of.updates} updates")
+
+    @property
+    def untrained(self) -> Raise:
+        """The same agent before any update."""
+        return replace(self.of, updates=0, keep_every=0)

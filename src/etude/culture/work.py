@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.torch import load_file
 
-from etude.core.errors import UsageError
+from etude.core.errors import DamagedError, UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Draft, Run
 from etude.core.seeds import stream
@@ -32,6 +33,11 @@ def raise_agent(recipe: Raise, inputs: Mapping[Recipe, Run], run: Draft) -> dict
 
 
 def _raised(recipe: Raise, run: Draft, others: Together) -> dict[str, Any]:
+    if recipe.updates and recipe.ranks != others.size:
+        raise UsageError(
+            f"{recipe.id} draws its worlds in {recipe.ranks} processes and {others.size} were started: start it with"
+            f" torchrun --nproc-per-node {recipe.ranks}, or set --ranks auto"
+        )
     raising = Raising(recipe, others)
     layout = trial_of(recipe, recipe.evaluate_worlds, "while raised")
 
@@ -99,19 +105,34 @@ def load_agent(run: Run, update: int = 0) -> Agent:
 
     Raises:
         UsageError: the run is no raising, or kept no agent then.
+        DamagedError: its weights are those of another agent than its recipe makes.
     """
     recipe = run.recipe
     if not isinstance(recipe, Raise):
         raise UsageError(f"{run.id} is no agent that was raised: give a run of the kind raise")
     agent = new_agent(recipe)
-    agent.load_state_dict(load_file(_file(run, recipe, update)))
+    path = _file(run, recipe, update)
+    weights = load_file(path)
+    held = {name: value.shape for name, value in agent.state_dict().items()}
+    found = {name: value.shape for name, value in weights.items()}
+    wrong = next((name for name in {**held, **found} if held.get(name) != found.get(name)), None)
+    if wrong is not None:
+        raise DamagedError(
+            f"{path} is no agent of its recipe: {wrong} is {_shape(found.get(wrong))} there and"
+            f" {_shape(held.get(wrong))} here; read it with the release that wrote it, or raise it again"
+        )
+    agent.load_state_dict(weights)
     return agent.requires_grad_(False)
+
+
+def _shape(of: torch.Size | None) -> str:
+    return "missing" if of is None else f"[{', '.join(map(str, of))}]"
 
 
 def _file(run: Run, recipe: Raise, update: int) -> Path:
     if not update or update == recipe.updates:
         return run.file(AGENT)
-    if not recipe.keep_every or update % recipe.keep_every or update > recipe.updates:
+    if not recipe.keep_every or update % recipe.keep_every or not 0 < update < recipe.updates:
         raise UsageError(
             f"update = {update}: {run.id} kept an agent every {recipe.keep_every} of {recipe.updates} updates (0 is"
             " none): give one of these"
