@@ -237,8 +237,8 @@ def _method(study: Medal) -> Section:
         (
             text(
                 f"GoalCycle on a grid of 5 by 5, in episodes of {study.steps} steps: entering the next goal of a cyclic"
-                " order that nobody is told counts 1, another -1. An agent sees where everything is relative to itself, and"
-                " what its last step counted, so that alone it can try the order out. It learns by proximal policy"
+                " order that nobody is told counts 1, another -1. An agent sees where everything is relative to itself,"
+                " and what its last step counted, so that alone it can try the order out. It learns by proximal policy"
                 f" optimisation from scratch, without any human data, for {updates} environment steps."
             ),
             text(
