@@ -85,16 +85,16 @@ def test_a_vector_is_seeded_and_makes_new_arrays() -> None:
 
 
 def test_it_pays_what_the_learner_enters_and_shows_the_expert_while_it_is_there() -> None:
-    envs = GoalCycleVectorEnv(64, setting=SMALL, presence=HALF, expert=Shortest(steps=9))
+    envs = GoalCycleVectorEnv(64, setting=SMALL, presence=HALF, expert=Shortest())
     seen, _ = envs.reset(seed=0)
-    alone = GoalCycleVectorEnv(64, setting=SMALL, presence=NONE, expert=Shortest(steps=9))
+    alone = GoalCycleVectorEnv(64, setting=SMALL, presence=NONE, expert=Shortest())
     lonely, _ = alone.reset(seed=0)
     over = np.zeros(64, bool)
     other = slice(16, 23)  # columns, rows, whether it is there and the goal it stands on
     for step in range(9):
         assert (seen[:, 18] == (step < 4)).all() and not lonely[:, other].any()
         assert envs.episode is not None and alone.episode is not None
-        actions = Shortest(steps=9).act(envs.episode.game, 0, np.random.default_rng(0))
+        actions = Shortest().act(envs.episode.game, 0, np.random.default_rng(0))
         seen, rewards, _, over, _ = envs.step(actions)
         lonely = alone.step(actions)[0]
         np.testing.assert_array_equal(rewards, envs.episode.game.entered[:, 0])

@@ -25,7 +25,7 @@ from etude.culture.worlds.open import Open
 
 def played(expert: Expert, layout: Layout, steps: int, player: int = 1, seed: int = 0) -> np.ndarray:
     """Return what an expert entered at each step [T B], the others standing still."""
-    game, draw = GoalCycle(layout), np.random.default_rng(seed)
+    game, draw = GoalCycle(layout, steps), np.random.default_rng(seed)
     entered = np.zeros((steps, len(layout)), np.int8)
     for step in range(steps):
         actions = np.zeros(game.cells.shape, np.int64)
@@ -35,7 +35,7 @@ def played(expert: Expert, layout: Layout, steps: int, player: int = 1, seed: in
 
 
 def actions_of(expert: Expert, layout: Layout, steps: int, seed: int) -> np.ndarray:
-    game, draw, found = GoalCycle(layout), np.random.default_rng(seed), []
+    game, draw, found = GoalCycle(layout, steps), np.random.default_rng(seed), []
     for _ in range(steps):
         actions = np.repeat(expert.act(game, 1, draw)[:, None], game.players, axis=1)
         found.append(actions[:, 1])
@@ -71,7 +71,7 @@ def test_what_is_cut_off_is_far_and_its_step_is_to_stay() -> None:
 @settings(max_examples=80, deadline=None)
 def test_no_way_without_a_mistake_counts_more_than_the_shortest_ways(layout: Layout, steps: int) -> None:
     for player in (0, 1):
-        entered = played(Shortest(steps=steps), layout, steps, player)
+        entered = played(Shortest(), layout, steps, player)
         assert entered.min() >= 0
         wanted = [PlainWorld(layout, number).most(player, steps) for number in range(len(layout))]
         assert entered.sum(0).tolist() == wanted
@@ -95,7 +95,7 @@ def test_no_way_leads_through_a_goal_in_the_first_cell_when_a_colour_is_missing(
 def test_a_start_in_a_slow_cell_costs_nothing() -> None:
     layout = one_world(3, [], [4], [1, 7], 4)
     assert layout.away[0, :, 4].tolist() == [2, 2]
-    assert played(Shortest(steps=5), layout, 5).sum() == PlainWorld(layout, 0).most(1, 5) == 2
+    assert played(Shortest(), layout, 5).sum() == PlainWorld(layout, 0).most(1, 5) == 2
 
 
 def test_one_that_strayed_behind_a_goal_comes_back_through_it() -> None:

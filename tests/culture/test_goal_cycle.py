@@ -43,7 +43,7 @@ def scores(layout: Layout, actions: str) -> list[int]:
 def test_scores_are_those_of_the_plain_game(layout: Layout, seed: int) -> None:
     game = GoalCycle(layout)
     plain = [PlainGame(PlainWorld(layout, number)) for number in range(len(layout))]
-    expert = Shortest(steps=60)
+    expert = Shortest()
     for actions in walks(layout, 60, seed):
         actions[:, 1] = np.where(actions[:, 1] < 3, expert.act(game, 1, np.random.default_rng(0)), actions[:, 1])
         found = game.step(actions)

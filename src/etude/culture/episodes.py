@@ -80,7 +80,7 @@ def play(
         UsageError: the agent was made to see another number of things than the view shows of these worlds.
     """
     steps, worlds = present.shape
-    game = GoalCycle(layout)
+    game = GoalCycle(layout, steps)
     width, sees = view.width(game.colours, game.players), len(agent.embed.W_seen)
     if width != sees:
         raise UsageError(

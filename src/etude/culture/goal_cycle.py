@@ -27,6 +27,7 @@ class GoalCycle:
 
     Attributes:
         layout: the worlds.
+        length: steps of an episode, which experts that look ahead ask. The game itself goes on.
         cells: [B P] where each player stands.
         last: [B P] the colour that each entered rightly last; G before the first.
         entered: [B P] what the last step counted for each: 1, 0 or -1.
@@ -35,8 +36,8 @@ class GoalCycle:
         notes: what views and experts keep of these worlds, each under a key of its own.
     """
 
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
+    def __init__(self, layout: Layout, length: int = 100) -> None:
+        self.layout, self.length = layout, length
         worlds, colours = layout.goals.shape
         cells = layout.size**2
         self.colours = colours

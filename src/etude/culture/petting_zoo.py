@@ -57,7 +57,7 @@ class GoalCycleParallelEnv(ParallelEnv[str, np.ndarray, Any]):
         if seed is not None:
             self._draw = np.random.default_rng(seed)
         self.agents = list(self.possible_agents)
-        self.game = GoalCycle(self.setting.draw(1, self._draw, players=len(self.agents)))
+        self.game = GoalCycle(self.setting.draw(1, self._draw, players=len(self.agents)), self.setting.steps)
         return self._seen(self.game), {agent: {} for agent in self.agents}
 
     def step(

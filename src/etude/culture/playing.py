@@ -36,7 +36,7 @@ class Played:
     @property
     def partner(self) -> Expert:
         """The other player."""
-        return self.expert or Shortest(steps=self.setting.steps)
+        return self.expert or Shortest()
 
     @property
     def width(self) -> int:
@@ -56,7 +56,7 @@ class Episode:
 
     def __init__(self, what: Played, worlds: int, draw: np.random.Generator) -> None:
         self.what, self.draw, self.partner = what, draw, what.partner
-        self.game = GoalCycle(what.worlds(worlds, draw))
+        self.game = GoalCycle(what.worlds(worlds, draw), what.setting.steps)
         self.seen = what.presence.mask(what.setting.steps, worlds, draw)
 
     @property

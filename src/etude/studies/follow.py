@@ -9,7 +9,6 @@ from typing import Any
 from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
 from etude.core.run import Run
-from etude.culture.experts.shortest import Shortest
 from etude.culture.recipes import Raise, Transmission
 from etude.culture.setting import Setting
 from etude.culture.worlds.obstacles import Obstacles
@@ -73,7 +72,6 @@ class Follow(Study):
         """Return the agent with the attention loss or without it, with the seed of that number."""
         return Raise(
             setting=Setting(goals=self.goals, colours=self.colours, steps=self.steps),
-            expert=Shortest(self.steps),
             attention=self.attention if attends else 0.0,
             width=self.width,
             worlds=self.worlds,

@@ -12,7 +12,6 @@ from etude.core.run import Run
 from etude.culture.experts.anti import Anti
 from etude.culture.experts.base import Expert
 from etude.culture.experts.noisy import Noisy
-from etude.culture.experts.shortest import Shortest
 from etude.culture.experts.slow import Slow
 from etude.culture.memories.without import Without
 from etude.culture.presence import Presence
@@ -105,7 +104,7 @@ class Medal(Study):
         updates = dict(zip(self.goals, self.updates, strict=True))[goals]
         whole = Raise(
             setting=self.setting(goals),
-            expert=Slow(of=Noisy(of=Shortest(self.steps), chance=0.0), wait=0.0),
+            expert=Slow(of=Noisy(chance=0.0), wait=0.0),
             randomise=Randomise(ranges=RANGES),
             width=self.width,
             worlds=self.worlds,
@@ -127,7 +126,7 @@ class Medal(Study):
     def probed(self, goals: int, name: str, number: int) -> list[tuple[str, Transmission]]:
         """Return the probes of an agent, by type: harder worlds and experts, and other numbers of goals."""
         agent = self.agent(goals, name, number)
-        halting = Slow(of=Noisy(of=Shortest(self.steps), chance=0.15), wait=0.25)
+        halting = Slow(of=Noisy(chance=0.15), wait=0.25)
         played: dict[str, tuple[Setting, Expert]] = {
             "obstacles and slow ground": (self.setting(goals, 0.15, 0.15), agent.expert),
             "an expert that waits and errs": (self.setting(goals), halting),

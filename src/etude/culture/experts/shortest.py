@@ -15,13 +15,7 @@ from etude.culture.goal_cycle import GoalCycle
 @dataclass(frozen=True)
 class Shortest(Expert):
     """Go from goal to goal in the hidden order by breadth-first search. It begins with the goal from which it enters
-    the most in the steps that are left, of several the nearest: no player that makes no mistake can count more.
-
-    Attributes:
-        steps: of an episode, which decide the first goal alone.
-    """
-
-    steps: int = 100
+    the most in the steps that are left, of several the nearest: no player that makes no mistake can count more."""
 
     def act(self, game: GoalCycle, player: int, draw: np.random.Generator) -> Int[np.ndarray, " B"]:
         goal = game.next[:, player]
@@ -29,7 +23,7 @@ class Shortest(Expert):
         if unbegun.any():
             key = (type(self), player)
             if game.steps == 0 or key not in game.notes:
-                game.notes[key] = best_first(game, player, self.steps - game.steps)
+                game.notes[key] = best_first(game, player, game.length - game.steps)
             goal = np.where(unbegun, game.notes[key], goal)
         return towards(game, player, goal)
 
