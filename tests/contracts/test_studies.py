@@ -33,11 +33,14 @@ from etude.studies.compress_map import CompressMap
 from etude.studies.dialogue import Dialogue
 from etude.studies.family import Family as FamilyOfModels
 from etude.studies.fit_scaling import FitScaling
+from etude.studies.follow import Follow
 from etude.studies.gopher import Gopher
 from etude.studies.induction import Induction
 from etude.studies.isoflop import Isoflop
+from etude.studies.ladder import Ladder
 from etude.studies.leakage import Leakage
 from etude.studies.look import Look
+from etude.studies.medal import Medal
 from etude.studies.patch import Patch
 from etude.studies.progress_report import ProgressReport
 from etude.studies.prompts import Prompts
@@ -193,6 +196,23 @@ SMALL: dict[str, Study] = {
         seeds=2,
         sequences=4,
     ),
+    "follow": Follow(
+        goals=2, colours=3, updates=2, worlds=8, steps=4, width=4, seeds=2, measured=4, probes=2, episodes=1
+    ),
+    "medal": Medal(
+        goals=(2,),
+        updates=(2,),
+        colours=2,
+        worlds=8,
+        steps=4,
+        width=4,
+        seeds=1,
+        measured=4,
+        probes=2,
+        episodes=1,
+        neurons=4,
+    ),
+    "ladder": Ladder(steps=400, seeds=2, episodes=5),
     "leakage": Leakage(
         of=Train(
             data=Tokens(Fable(stories=40), Byte()),

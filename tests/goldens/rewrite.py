@@ -59,6 +59,25 @@ from etude.compress.recipes import Composed, Compress, Continue, Latents, Meanin
 from etude.core.errors import DamagedError
 from etude.core.lab import Lab
 from etude.core.recipe import Recipe
+from etude.culture.algorithms.a2c import A2c
+from etude.culture.algorithms.dqn import Dqn
+from etude.culture.algorithms.ppo import Ppo
+from etude.culture.algorithms.reinforce import Reinforce
+from etude.culture.curriculum import Curriculum
+from etude.culture.experts.anti import Anti
+from etude.culture.experts.slow import Slow
+from etude.culture.ladder_recipes import Climb
+from etude.culture.memories.lstm import Lstm
+from etude.culture.memories.transformer import Transformer
+from etude.culture.memories.without import Without
+from etude.culture.presence import Presence
+from etude.culture.randomisation import Randomise, Range
+from etude.culture.recipes import Raise, SocialNeurons, Transmission
+from etude.culture.rules.ppo import Ppo as Clipped
+from etude.culture.rules.v_mpo import VMpo
+from etude.culture.setting import Setting
+from etude.culture.views.local import Local
+from etude.culture.worlds.open import Open
 from etude.evals.judge_recipes import Judge
 from etude.evals.listed import Listed
 from etude.evals.recipes import (
@@ -108,11 +127,14 @@ from etude.studies.compress_map import CompressMap
 from etude.studies.dialogue import Dialogue
 from etude.studies.family import Family
 from etude.studies.fit_scaling import FitScaling
+from etude.studies.follow import Follow
 from etude.studies.gopher import Gopher
 from etude.studies.induction import Induction
 from etude.studies.isoflop import Isoflop
+from etude.studies.ladder import Ladder
 from etude.studies.leakage import Leakage
 from etude.studies.look import Look
+from etude.studies.medal import Medal
 from etude.studies.patch import Patch
 from etude.studies.progress_report import ProgressReport
 from etude.studies.prompts import Prompts
@@ -269,6 +291,17 @@ def cases() -> dict[str, Recipe]:
     )
     pairs = talked.paired
     assert pairs is not None
+    raised = Raise(
+        setting=Setting(Open(size=3), goals=2, steps=8),
+        presence=Presence(full=1, half=1, flicker=1, on=3, off=2),
+        curriculum=Curriculum(absent_from=0, memory=2),
+        rule=Clipped(minibatches=2),
+        width=8,
+        worlds=8,
+        updates=3,
+        evaluate_worlds=8,
+    )
+    slow = Randomise(ranges=(Range("expert.wait", 0.5, 0.0, 0.2),), every=1, worlds=4, expand=-9, contract=-9)
     return {
         "tokens byte": data,
         "tokens bpe": Tokens(Fable(stories=60), BytePair(vocabulary=300)),
@@ -376,6 +409,11 @@ def cases() -> dict[str, Recipe]:
         "translations": Translations(translation.train, sampling=Sampling(temperature=0.0, max_tokens=8), sentences=4),
         "translation": translation,
         "sizes": Sizes("gpt2"),
+        "climb reinforce": Climb(algorithm=Reinforce(episodes=2), steps=240, episodes=4),
+        "climb a2c": Climb(algorithm=A2c(environments=2, horizon=8), steps=240, episodes=4),
+        "climb ppo": Climb(algorithm=Ppo(environments=2, horizon=16, epochs=2, batch=16), steps=240, episodes=4),
+        "climb dqn": Climb(algorithm=Dqn(memory=200, start=40, lag=20, batch=16), steps=240, episodes=4),
+        "ladder": Ladder(steps=240, seeds=1, episodes=4, seed=0),
         "squeeze": Squeeze(
             replace(full, keep_every=0),
             methods=("pca", "kmeans:3"),
@@ -448,6 +486,28 @@ def cases() -> dict[str, Recipe]:
             language_layers=1,
             language_steps=3,
             precision="fp32",
+        ),
+        "raise": raised,
+        "raise transformer": replace(raised, memory=Transformer(heads=2), randomise=slow, expert=Slow()),
+        "raise v-mpo": replace(raised, memory=Lstm(), rule=VMpo(minibatches=2), view=Local()),
+        "raise without": replace(raised, memory=Without()),
+        "social-neurons": SocialNeurons(raised, worlds=8),
+        "transmission": Transmission(raised, expert=Anti(), worlds=4, episodes=2),
+        "follow": Follow(
+            goals=2, colours=2, updates=2, worlds=8, steps=4, width=4, seeds=1, measured=4, probes=2, episodes=1
+        ),
+        "medal": Medal(
+            goals=(2,),
+            updates=(2,),
+            colours=2,
+            worlds=8,
+            steps=4,
+            width=4,
+            seeds=1,
+            measured=4,
+            probes=2,
+            episodes=1,
+            neurons=4,
         ),
         "sweep": Sweep(("schedule.peak=1e-3,1e-2",), of=replace(full, keep_every=0), seeds=2),
     }

@@ -1,0 +1,1 @@
+"""The algorithms of reinforcement learning. See README.md."""
