@@ -75,9 +75,15 @@ def findings(study: Follow, done: Mapping[Recipe, Run]) -> list[Finding]:
         ".",
     )
     follows = [sum(_follows(run) for run in each.measured) for each in (attending, plain_ones)]
+    worth = [mean(each.by_seed("full") - each.by_seed("solo")) for each in (attending, plain_ones)]
+    presence = differs(*(each.by_seed("full") - each.by_seed("solo") for each in (attending, plain_ones)))
     counted = text(
-        f"Of {study.seeds} trainings each, {follows[0]} with the loss and {follows[1]} without it follow, which is to"
-        " score half of what the expert does beside it."
+        "The expert's being there, against its never being, is worth ",
+        value(worth[0], attending.runs),
+        " with the loss and ",
+        value(worth[1], plain_ones.runs),
+        f" without it. Of {study.seeds} trainings each, {follows[0]} and {follows[1]} follow, which is to score half of"
+        " what the expert does beside it, a quarter of it for its being there.",
     )
     kept = attending.over_seeds("kept")
     remembered = text(
@@ -88,14 +94,15 @@ def findings(study: Follow, done: Mapping[Recipe, Run]) -> list[Finding]:
     )
     return [
         Finding(compared, "clear" if gained.excludes_zero else "uncertain"),
-        Finding(counted, "clear" if gained.excludes_zero else "uncertain"),
+        Finding(counted, "clear" if presence.excludes_zero else "uncertain"),
         Finding(remembered, "clear" if kept.excludes_zero else "uncertain"),
         *_probe_finding(study, done),
     ]
 
 
 def _follows(run: Run) -> bool:
-    return run.result["full"]["mean"] >= run.result["expert"]["mean"] / 2
+    full, solo, expert = (run.result[key]["mean"] for key in ("full", "solo", "expert"))
+    return full >= expert / 2 and full - solo >= expert / 4
 
 
 def _probe_finding(study: Follow, done: Mapping[Recipe, Run]) -> list[Finding]:

@@ -141,9 +141,10 @@ def phase_table(agents: Sequence[Raised]) -> Table:
     return Table(
         ("agent", "seed", "phases, in millions of environment steps"),
         tuple(rows),
-        caption="“Following” is half of the expert's score or more beside it; “remembering”, besides, a twentieth of it"
-        " or more in the second half for what was remembered; “alone”, half of it or more with no expert at all. They"
-        " are read from evaluations while it was raised, so that a step between two is not known more finely.",
+        caption="“Following” is half of the expert's score or more beside it, a quarter of it for its being there;"
+        " “remembering” is, besides, a score above 0 in the second half, the expert gone, a twentieth of its episode of"
+        " it for what was remembered; “alone” is half of its score with no expert, or without a quarter owed to it."
+        " They are read from evaluations while it was raised, so that a step between two is not known more finely.",
     )
 
 

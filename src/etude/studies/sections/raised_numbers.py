@@ -85,16 +85,20 @@ PHASES = ("before", "following", "remembering", "alone")
 def phase(row: dict[str, Any]) -> str:
     """Return the phase of an evaluation (after arXiv 2203.00715, figure 5).
 
-    Half of the expert's score in the same worlds, with it beside, is following. To remember is to score in the second
-    half, the expert gone, a twentieth of its episode more than with an emptied memory. Half of the expert's score with
-    no expert at all is doing well alone, whatever else it does.
+    To follow is to score half of what the expert does in the same worlds, with it beside, a quarter of it for its being
+    there. To remember is, besides, to score above 0 in the second half, the expert gone, and a twentieth of the
+    expert's episode more than with an emptied memory. Half of the expert's score that owes less than a quarter to its
+    being there, or half of it with no expert at all, is doing well alone, whatever else the agent does.
     """
     expert = row["of_expert"]
     if row["solo"] >= expert / 2:
         return "alone"
     if row["full"] < expert / 2:
         return "before"
-    return "remembering" if row["recalled"] - row["forgot"] >= expert / 20 else "following"
+    if row["full"] - row["solo"] < expert / 4:
+        return "alone"
+    kept = row["recalled"] - row["forgot"]
+    return "remembering" if row["recalled"] > 0 and kept >= expert / 20 else "following"
 
 
 def phases(run: Run) -> list[dict[str, Any]]:
