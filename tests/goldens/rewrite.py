@@ -538,7 +538,7 @@ def observe(lab: Lab, recipe: Recipe) -> Golden:
     """Return a recipe's golden: what it is, its fingerprint, and its outcome in numbers."""
     settled = recipe.resolve()
     run = lab.run(settled)
-    told = {key: value for key, value in run.result.items() if key != "timing"}
+    told = dict(run.outcome)
     if settled.kind == "paths":
         told.pop("difference")  # rounding alone, which another processor does otherwise
     if settled.kind == "induction":

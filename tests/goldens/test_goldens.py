@@ -178,3 +178,8 @@ def test_rewriting_after_a_version_was_bumped(few: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Tokens, "version", Tokens.version + 1)
     assert rewrite.main([]) == 0
     assert rewrite.load()["tokens byte"]["recipe"]["version"] == Tokens.version
+
+
+def test_no_golden_holds_what_the_clock_decides() -> None:
+    timed = [(case, name) for case in STORED for name in STORED[case]["outcome"] if "timing" in name.split(".")]
+    assert not timed, f"a study put a run's whole result into its own: give `run.outcome` instead, for {timed}"

@@ -236,7 +236,7 @@ def test_the_page_of_a_model_whose_files_are_gone_is_told_again_as_it_was(lab: L
     shutil.rmtree(folder)
     assert study.of.shape is None and isinstance(shape_in(done, study.of), Encoder)
     assert sections(study, done) == ["Where each head looks"]
-    assert study.answer(done) == {key: value for key, value in run.result.items() if key != "timing"}
+    assert study.answer(done) == run.outcome
 
 
 @pytest.mark.parametrize(

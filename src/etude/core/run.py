@@ -79,6 +79,11 @@ class Run:
         """What the work returned. Its `timing` block is the only part that differs between two runs of a recipe."""
         return read_json(self.file("result.json"))
 
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """The result without its `timing` block: the same whenever and wherever the recipe is run."""
+        return {key: value for key, value in self.result.items() if key != "timing"}
+
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """Code version, machine, library versions, seeds, hashes and inputs that the run came from."""

@@ -68,7 +68,7 @@ def continuations(recipe: Continuations, inputs: Mapping[Recipe, Run], run: Draf
     arrays = {"score": scores, "rest": rest, "prompt": np.array([one.score for one in chosen])}
     bins = np.array([one.bin for one in chosen])
     run.save(SCORES, {**arrays, "bin": bins})
-    card = {key: value for key, value in inputs[recipe.judge].result.items() if key != "timing"}
+    card = inputs[recipe.judge].outcome
     result: dict[str, Any] = {
         **measured(scores),
         "really": mean(rest).as_share().to_json(),

@@ -69,7 +69,7 @@ class FitScaling(Study):
         return (self.table, self.fit)
 
     def answer(self, done: Mapping[Recipe, Run]) -> dict[str, Any]:
-        return {name: value for name, value in done[self.fit].result.items() if name != "timing"}
+        return done[self.fit].outcome
 
     def tell(self, done: Mapping[Recipe, Run]) -> Report:
         from etude.studies.sections.scaling_page import page_of_table

@@ -150,7 +150,7 @@ def numbers(study: Isoflop, done: Mapping[Recipe, Run]) -> dict[str, Any]:
     if study.until == "planned":
         return found
     taken = sum(done[each.train].result["timing"]["seconds"] for each in sweep)
-    fit = {name: told for name, told in done[study.fit].result.items() if name != "timing"}
+    fit = done[study.fit].outcome
     losses = [done[each.train].result["validation"]["loss"] for each in sweep]
     tests = tested(study, done)
     gap = oversized_gap(tests)

@@ -45,7 +45,7 @@ def numbers(study: Medal, done: Mapping[Recipe, Run]) -> dict[str, Any]:
         "misled": [row for goals in study.goals for row in misled(study, goals, done)],
         "boundaries": [row for goals in study.goals for row in boundaries(study, goals, done)],
         "social": [
-            {"goals": goals, "agent": name, **done[study.social(goals, name)].result}
+            {"goals": goals, "agent": name, **done[study.social(goals, name)].outcome}
             for goals in study.goals
             for name in study.with_neurons
         ],

@@ -33,14 +33,10 @@ def numbers(study: ProgressReport, done: Mapping[Recipe, Run]) -> dict[str, Any]
         "models": {name: model_numbers(done[recipe]) for name, recipe in models.items()},
         "comparisons": comparisons(study, done),
         "compression": [row for of_model in rows.values() for row in of_model],
-        "heads": {name: _without_timing(done[Heads(recipe)].result) for name, recipe in models.items()},
+        "heads": {name: done[Heads(recipe)].outcome for name, recipe in models.items()},
     }
     said = findings(study, done, rows)
     return {**found, "findings": [{"text": plain(f.text), "strength": f.strength} for f in said]}
-
-
-def _without_timing(result: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in result.items() if key != "timing"}
 
 
 def model_numbers(run: Run) -> dict[str, Any]:

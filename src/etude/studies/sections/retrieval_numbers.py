@@ -91,8 +91,7 @@ def numbers(study: Retrieval, done: Mapping[Recipe, Run]) -> dict[str, Any]:
         "neighbours": {key: near[key] for key in ("splits",) if key in near},
     }
     if study.knn:
-        result = done[study.remembering].result
-        found["knn_lm"] = {key: value for key, value in result.items() if key != "timing"}
+        found["knn_lm"] = done[study.remembering].outcome
     return found
 
 

@@ -95,7 +95,7 @@ def probes(study: Risks, done: Mapping[Recipe, Run]) -> dict[str, Any]:
 
 
 def _plainly(run: Run) -> dict[str, Any]:
-    return {"run": run.id, **{key: value for key, value in run.result.items() if key != "timing"}}
+    return {"run": run.id, **run.outcome}
 
 
 def _compute(run: Run) -> dict[str, Any]:

@@ -225,7 +225,7 @@ def numbers(study: Toxicity, done: Mapping[Recipe, Run]) -> dict[str, Any]:
         "against_vanilla": [change.to_json() for change in found.contrasts],
         "by_prompt": [change.to_json() for change in found.by_prompt],
         "by_turn": [change.to_json() for change in found.by_turn],
-        "judge": {"run": found.judge.id, **{k: v for k, v in found.judge.result.items() if k != "timing"}},
+        "judge": {"run": found.judge.id, **found.judge.outcome},
         "findings": said,
     }
 
