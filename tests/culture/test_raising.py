@@ -30,9 +30,9 @@ from etude.culture.experts.slow import Slow
 from etude.culture.improving import Clipped
 from etude.culture.measuring import measure
 from etude.culture.memories.transformer import Transformer
-from etude.culture.raising import Raising, attention_loss, new_agent, trial_of, untouched
+from etude.culture.raising import Raising, attention_loss, new_agent, trial_of
 from etude.culture.randomisation import Randomise, Range
-from etude.culture.recipes import Raise
+from etude.culture.recipes import Raise, Transmission
 from etude.culture.rules.ppo import Ppo
 from etude.culture.rules.v_mpo import VMpo
 from etude.culture.setting import Setting
@@ -184,7 +184,7 @@ def test_an_agent_that_was_kept_is_that_of_fewer_updates(whole: Run, tmp_path: P
     shorter = lab(tmp_path).run(replace(recipe, updates=2, keep_every=0))
     assert same(load_agent(whole, 2), load_agent(shorter))
     assert same(load_agent(whole, 4), load_agent(whole)) and not same(load_agent(whole, 2), load_agent(whole))
-    none = lab(tmp_path).run(untouched(recipe))
+    none = lab(tmp_path).run(replace(recipe, updates=0, keep_every=0))
     assert same(load_agent(none), new_agent(recipe))
 
 
@@ -195,9 +195,12 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.mark.parametrize("update", [1, 6, -2, 3])
 def test_an_agent_that_was_not_kept_is_refused(whole: Run, update: int) -> None:
-    words = f"^update = {update}: {whole.id} kept an agent every 2 of 4 updates"
+    words = f"^update = {update}: an agent is kept every 2 of 4 updates"
     with pytest.raises(UsageError, match=words):
         load_agent(whole, update)
+    assert isinstance(whole.recipe, Raise)
+    with pytest.raises(UsageError, match=words):  # before anything is raised
+        Transmission(whole.recipe, update=update)
 
 
 def test_another_kind_of_run_has_no_agent(whole: Run, tmp_path: Path) -> None:
@@ -259,7 +262,7 @@ def test_more_processes_than_were_started_are_refused(tmp_path: Path) -> None:
     recipe = small(ranks=2)
     with pytest.raises(UsageError, match=f"^{recipe.id} draws its worlds in 2 processes and 1 were started: start it"):
         lab(tmp_path).run(recipe)
-    assert lab(tmp_path).run(untouched(recipe)).result["updates"] == 0
+    assert lab(tmp_path).run(replace(recipe, updates=0, keep_every=0)).result["updates"] == 0
 
 
 # What was stopped goes on

@@ -92,18 +92,18 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Note], list[Note]]:
     that was asked for in a trial, and that there was in what was played."""
     tried: list[Note] = []
     learned: list[Note] = []
-    measure, play = module.measure, module.play
+    parts, play = module.parts, module.play
 
     def measuring(agent: Any, there: Raise, layout: Any, draw: Any) -> Any:
         world, expert = cast(Obstacles, there.setting.world), cast(Slow, there.expert)
         tried.append((world.share, expert.wait))
-        return measure(agent, there, layout, draw)
+        return parts(agent, there, layout, draw)
 
     def playing(agent: Any, layout: Any, expert: Slow, *rest: Any) -> Any:
         learned.append((layout.walls.mean(), expert.wait))
         return play(agent, layout, expert, *rest)
 
-    monkeypatch.setattr(module, "measure", measuring)
+    monkeypatch.setattr(module, "parts", measuring)
     monkeypatch.setattr(module, "play", playing)
     return tried, learned
 
@@ -134,16 +134,15 @@ def measured_as(*scores: float) -> Callable[..., Any]:
     """Return a measurement that comes out as it is told, one transmission after the other."""
     left = iter(scores)
 
-    def measure(*_: Any) -> Any:
+    def parts(*_: Any) -> Parts:
         score = next(left)
-        full = np.array([score, score])
-        return type("Found", (), {"full": full, "half": full, "solo": full * 0, "expert": full * 0 + 1})
+        return Parts(full=score, half=score, solo=0.0, expert=1.0)
 
-    return measure
+    return parts
 
 
 def test_what_is_measured_moves_the_boundary(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "measure", measured_as(0.8, 0.8, 0.4, 0.1))
+    monkeypatch.setattr(module, "parts", measured_as(0.8, 0.8, 0.4, 0.1))
     live = Raising(recipe(replace(BOTH, ranges=(SHARE,))))
     live.progress.alone = True
     rows = [live.step(number) for number in range(4)]

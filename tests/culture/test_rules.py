@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from etude.culture.improving import BetterHalf, Clipped, of_taken
-from etude.culture.surrogates import clipped_loss, policy_gradient_loss
+from etude.culture.improving import BetterHalf, Clipped
+from etude.culture.surrogates import clipped_loss, of_actions, policy_gradient_loss
 
 
 def batch(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -22,8 +22,8 @@ def test_ppo_at_ratio_one_is_the_policy_gradient() -> None:
     _, before, actions, gains = batch()
     found = []
     for loss in (
-        lambda log_p: clipped_loss(of_taken(log_p, actions), of_taken(before, actions), gains, 0.2),
-        lambda log_p: policy_gradient_loss(of_taken(log_p, actions), gains),
+        lambda log_p: clipped_loss(of_actions(log_p, actions), of_actions(before, actions), gains, 0.2),
+        lambda log_p: policy_gradient_loss(of_actions(log_p, actions), gains),
     ):
         log_p = before.clone().requires_grad_()
         loss(log_p).backward()
@@ -96,7 +96,7 @@ def test_v_mpo_pulls_the_better_half_alone() -> None:
     _, before, actions, gains = batch()
     log_p = before.clone().requires_grad_()
     live = BetterHalf(0.1, 0.02, 1.0, 5.0)
-    chosen = of_taken(log_p, actions)
+    chosen = of_actions(log_p, actions)
     chosen.retain_grad()
     half = gains.flatten().topk(10).indices
     weights = torch.softmax(gains.flatten()[half], 0)

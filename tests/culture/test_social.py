@@ -185,8 +185,8 @@ def test_the_work_tells_and_saves_it(tmp_path) -> None:
     ("fields", "words"),
     [
         ({"worlds": 3}, "worlds = 3: give 2 to choose thresholds by and 2 to judge them"),
-        ({"update": 5}, "update = 5: the agent had 4 updates"),
-        ({"update": -1}, "update = -1: the agent had 4 updates"),
+        ({"update": 5}, "update = 5: an agent is kept every"),
+        ({"update": -1}, "update = -1: an agent is kept every"),
     ],
 )
 def test_what_cannot_be_is_refused(fields, words) -> None:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from etude.culture.surrogates import better_half_loss, clipped_loss, divergence, entropy, temperature_loss
+from etude.culture.surrogates import better_half_loss, clipped_loss, divergence, entropy, of_actions, temperature_loss
 
 
 class Improving(nn.Module):
@@ -33,11 +33,6 @@ class Improving(nn.Module):
         """
 
 
-def of_taken(log_p: Float[Tensor, "B T A"], actions: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-    """Return the log-probability of what was done."""
-    return log_p.gather(-1, actions[..., None]).squeeze(-1)
-
-
 class Clipped(Improving):
     """PPO's clipped ratio and an entropy bonus. It learns nothing beside the agent."""
 
@@ -53,7 +48,7 @@ class Clipped(Improving):
         gains: Float[Tensor, "B T"],
     ) -> dict[str, Tensor]:
         spread = entropy(log_p).mean()
-        policy = clipped_loss(of_taken(log_p, actions), of_taken(before, actions), gains, self.clip)
+        policy = clipped_loss(of_actions(log_p, actions), of_actions(before, actions), gains, self.clip)
         return {"loss": policy - self.bonus * spread, "entropy": spread}
 
 
@@ -76,7 +71,7 @@ class BetterHalf(Improving):
     ) -> dict[str, Tensor]:
         temperature, price = self.log_temperature.exp(), self.log_price.exp()
         best = gains.flatten().topk(max(1, gains.numel() // 2))
-        chosen = of_taken(log_p, actions).flatten()[best.indices]
+        chosen = of_actions(log_p, actions).flatten()[best.indices]
         away = divergence(before.detach(), log_p).mean()
         loss = better_half_loss(chosen, best.values, temperature.detach())
         loss = loss + temperature_loss(best.values, temperature, self.bound)

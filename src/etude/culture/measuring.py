@@ -94,6 +94,18 @@ def measure(agent: Agent, recipe: Raise, layout: Layout, draw: np.random.Generat
     )
 
 
+def parts(agent: Agent, recipe: Raise, layout: Layout, draw: np.random.Generator) -> Parts:
+    """Play the same worlds with the expert all the time, for half of it and never, and return the mean scores alone."""
+    steps, seed = recipe.setting.steps, int(draw.integers(2**62))
+    found = []
+    for presence in (FULL, HALF, NONE):
+        again = np.random.default_rng(seed)
+        present = presence.mask(steps, len(layout), again)
+        found.append(play(agent, layout, recipe.expert, recipe.view, present, again))
+    full, half, solo = (float(scores(each).mean()) for each in found)
+    return Parts(full, half, solo, float(scores(found[0], player=1).mean()))
+
+
 def distance(episodes: Episodes) -> Float[np.ndarray, " B"]:
     """Return how far the agent was from its expert, in rows and columns, as a mean over the episode."""
     rows, columns = np.divmod(episodes.cells, episodes.layout.size)

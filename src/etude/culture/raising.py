@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from etude.culture.agent import Agent
 from etude.culture.curriculum import Progress, moved_on, rewards
 from etude.culture.episodes import Episodes, play
 from etude.culture.layout import Layout
-from etude.culture.measuring import measure
+from etude.culture.measuring import parts
 from etude.culture.recipes import Raise
 from etude.culture.returns import advantages
 from etude.culture.transmission import Parts
@@ -68,8 +68,8 @@ class Raising:
             return {}
         draw = self._draw(number, "trial")
         there = changed(self.recipe.bare(), plan.at_boundary(which, self.boundaries, draw))
-        found = measure(self.agent, there, there.setting.draw(plan.worlds, draw), draw)
-        sums = self.others.sums(*(float(each.mean()) for each in (found.full, found.half, found.solo, found.expert)))
+        found = parts(self.agent, there, there.setting.draw(plan.worlds, draw), draw)
+        sums = self.others.sums(*astuple(found))
         told = Parts(*(each / self.others.size for each in sums)).transmission
         self.boundaries = plan.after(which, self.boundaries, told)
         name = plan.ranges[which].field
@@ -178,8 +178,3 @@ def trial_of(recipe: Raise, worlds: int, name: str) -> Layout:
     draw = np.random.default_rng(stream(0, "trial", name))
     own = recipe.expert.layouts()
     return recipe.setting.draw(worlds, draw) if own is None else own.in_colours(recipe.setting.width)
-
-
-def untouched(recipe: Raise) -> Raise:
-    """Return the recipe of the same agent before any update."""
-    return replace(recipe, updates=0, keep_every=0)

@@ -83,13 +83,17 @@ class Raise(Recipe, kind="raise", does="etude.culture.work:raise_agent"):
                 f" {self.evaluate_worlds}, attention = {self.attention:g}: give a world, a width of 1, 2 worlds for"
                 " evaluations, and no updates and no attention at the least"
             )
+        if self.evaluate_every < 0 or self.keep_every < 0:
+            raise UsageError(
+                f"evaluate_every = {self.evaluate_every}, keep_every = {self.keep_every}: give updates, or 0 for none"
+            )
         if self.ranks != AUTO and (self.ranks < 1 or self.worlds % (self.ranks * self.rule.minibatches)):
             raise UsageError(
                 f"worlds = {self.worlds} cannot be shared out over {self.ranks} processes in {self.rule.minibatches}"
                 " minibatches each: give a multiple"
             )
         if self.randomise is not None and self.expert.layouts() is not None:
-            raise UsageError("an expert that plays recorded worlds cannot be randomised: set --randomise none")
+            raise UsageError("an expert that plays recorded worlds cannot be randomised: leave randomise out")
         for each in self.randomise.ranges if self.randomise else ():
             if each.path[0] not in PLAYED:
                 raise UsageError(f"{each.field} is nothing that is played: randomise a field of {', '.join(PLAYED)}")
@@ -100,6 +104,19 @@ class Raise(Recipe, kind="raise", does="etude.culture.work:raise_agent"):
         from etude.core.world import world
 
         return replace(self, ranks=world().size) if self.ranks == AUTO else self
+
+    def require_kept(self, update: int) -> None:
+        """Refuse an update after which the agent is not kept. 0 is the last.
+
+        Raises:
+            UsageError: it is none of `keep_every`'s, and not the last.
+        """
+        kept = bool(self.keep_every) and update % self.keep_every == 0 and 0 < update < self.updates
+        if update not in (0, self.updates) and not kept:
+            raise UsageError(
+                f"update = {update}: an agent is kept every {self.keep_every} of {self.updates} updates (0 is none):"
+                " give one of these, or 0 for the last"
+            )
 
     def bare(self) -> Raise:
         """Return this recipe without what is randomised, which is put into its other fields."""
@@ -144,8 +161,7 @@ class Transmission(Recipe, kind="transmission", does="etude.culture.transmission
                 f"the agent was raised to see {self.of.setting.width} colours and the setting has"
                 f" {self.played.setting.width}: set --setting.colours {self.of.setting.width}"
             )
-        if self.update < 0 or self.update > self.of.updates:
-            raise UsageError(f"update = {self.update}: the agent had {self.of.updates} updates")
+        self.of.require_kept(self.update)
 
     @property
     def played(self) -> Raise:
@@ -182,8 +198,7 @@ class SocialNeurons(Recipe, kind="social-neurons", does="etude.culture.social_wo
     def check(self) -> None:
         if self.worlds < 4:
             raise UsageError(f"worlds = {self.worlds}: give 2 to choose thresholds by and 2 to judge them, or more")
-        if self.update < 0 or self.update > self.of.updates:
-            raise UsageError(f"update = {self.update}: the agent had {self.of.updates} updates")
+        self.of.require_kept(self.update)
 
     @property
     def untrained(self) -> Raise:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -63,3 +63,8 @@ def temperature_loss(gains: Float[Tensor, " N"], temperature: Float[Tensor, ""],
     """Return the dual that V-MPO's temperature minimises (the same, equation 4)."""
     worth = torch.logsumexp(gains.detach() / temperature, dim=0) - math.log(len(gains))
     return temperature * (bound + worth)
+
+
+def of_actions(log_p: Float[Tensor, "*N A"], actions: Int[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    """Return the entry of each action that was taken."""
+    return log_p.gather(-1, actions[..., None])[..., 0]

@@ -132,9 +132,5 @@ def _shape(of: torch.Size | None) -> str:
 def _file(run: Run, recipe: Raise, update: int) -> Path:
     if not update or update == recipe.updates:
         return run.file(AGENT)
-    if not recipe.keep_every or update % recipe.keep_every or not 0 < update < recipe.updates:
-        raise UsageError(
-            f"update = {update}: {run.id} kept an agent every {recipe.keep_every} of {recipe.updates} updates (0 is"
-            " none): give one of these"
-        )
+    recipe.require_kept(update)
     return run.file(kept_name(update))

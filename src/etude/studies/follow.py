@@ -30,8 +30,8 @@ class Follow(Study):
     """Does an agent that predicts where its expert is learn to follow it, and sooner than one that does not?
 
     Agents play GoalCycle beside an expert, with the attention loss of MEDAL (arXiv 2203.00715, section 3.3) and without
-    it, from several seeds; all else is the same. Then both play probes: worlds and numbers of goals that they have not
-    been raised in.
+    it, from several seeds; all else is the same. Then both play probes: types of worlds and numbers of goals, most of
+    which they have not been raised in.
 
     Attributes:
         goals: in the worlds in which they are raised.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from etude.core.errors import UsageError
 from etude.core.recipe import Recipe
@@ -73,6 +73,8 @@ class Medal(Study):
         seed: of the first training.
     """
 
+    version: ClassVar[int] = 2  # 2: probes lie beyond what randomisation reaches
+
     goals: tuple[int, ...] = (3, 4)
     updates: tuple[int, ...] = (500, 1000)
     colours: int = 4
@@ -124,13 +126,15 @@ class Medal(Study):
         return Transmission(self.agent(goals, name, number), worlds=self.measured)
 
     def probed(self, goals: int, name: str, number: int) -> list[tuple[str, Transmission]]:
-        """Return the probes of an agent, by type: harder worlds and experts, and other numbers of goals."""
+        """Return the probes of an agent, by type: harder worlds and experts than any was raised with, and other numbers
+        of goals."""
         agent = self.agent(goals, name, number)
-        halting = Slow(of=Noisy(chance=0.15), wait=0.25)
+        halting = Slow(of=Noisy(chance=0.3), wait=0.5)
+        hard = self.setting(goals, 0.25, 0.25)
         played: dict[str, tuple[Setting, Expert]] = {
-            "obstacles and slow ground": (self.setting(goals, 0.15, 0.15), agent.expert),
+            "obstacles and slow ground": (hard, agent.expert),
             "an expert that waits and errs": (self.setting(goals), halting),
-            "both": (self.setting(goals, 0.15, 0.15), halting),
+            "both": (hard, halting),
             **{
                 f"{other} goals": (self.setting(other), agent.expert)
                 for other in range(2, self.colours + 1)

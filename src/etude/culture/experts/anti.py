@@ -14,8 +14,11 @@ from etude.culture.goal_cycle import GoalCycle
 
 @dataclass(frozen=True)
 class Anti(Expert):
-    """Go the hidden order backwards, the shortest ways: after the first goal, every goal that it enters is wrong where
-    there are three or more (Shah et al. 2022, arXiv 2210.01790, section 3.1)."""
+    """Go the hidden order backwards, the shortest ways (Shah et al. 2022, arXiv 2210.01790, section 3.1).
+
+    A wrong goal leaves the one that is due as it was, so with G goals every (G - 1)th that it enters is due after all:
+    with 2 it errs never and with 3 half of the time.
+    """
 
     def act(self, game: GoalCycle, player: int, draw: np.random.Generator) -> Int[np.ndarray, " B"]:
         preceding = game.notes.get(Anti)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from etude.culture.learners.environments import Environments, Happened
 from etude.culture.learners.learner import Learner
-from etude.culture.learners.networks import drawn, network, of_actions
+from etude.culture.learners.networks import drawn, network
 from etude.culture.learners.rollout import Rollout
 from etude.culture.returns import advantages
-from etude.culture.surrogates import entropy, policy_gradient_loss
+from etude.culture.surrogates import entropy, of_actions, policy_gradient_loss
 
 if TYPE_CHECKING:
     from etude.culture.algorithms.a2c import A2c

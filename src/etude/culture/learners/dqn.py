@@ -11,8 +11,9 @@ from torch.nn.functional import smooth_l1_loss
 
 from etude.culture.learners.environments import Environments, Happened
 from etude.culture.learners.learner import Learner
-from etude.culture.learners.networks import network, of_actions
+from etude.culture.learners.networks import network
 from etude.culture.learners.replay import Remembered, Replay
+from etude.culture.surrogates import of_actions
 
 if TYPE_CHECKING:
     from etude.culture.algorithms.dqn import Dqn

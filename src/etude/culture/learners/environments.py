@@ -160,7 +160,7 @@ def made(name: str) -> Any:
             f"unknown environment {named!r}:{hint} Gymnasium has {len(gymnasium.registry)}, CartPole-v1 and"
             " FrozenLake-v1 among them. See: python -c 'import gymnasium; gymnasium.pprint_registry()'"
         ) from None
-    except TypeError as error:
+    except (TypeError, ValueError, KeyError, AssertionError) as error:  # whatever an environment makes of its options
         raise UsageError(f"the environment {named} does not take {', '.join(written)}: {error}") from None
     _check(live, named)
     return live

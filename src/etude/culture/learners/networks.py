@@ -43,8 +43,3 @@ def network(
 def drawn(scores: Float[Tensor, "B A"], draw: torch.Generator) -> Int[Tensor, " B"]:
     """Return actions drawn with the chances that their scores (logits) give."""
     return torch.multinomial(scores.softmax(-1), 1, generator=draw)[:, 0]
-
-
-def of_actions(log_p: Float[Tensor, "*N A"], actions: Int[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-    """Return the entry of each action that was taken."""
-    return log_p.gather(-1, actions[..., None])[..., 0]

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from etude.culture.learners.environments import Environments, Happened
 from etude.culture.learners.learner import Learner
-from etude.culture.learners.networks import drawn, network, of_actions
+from etude.culture.learners.networks import drawn, network
 from etude.culture.learners.rollout import Rollout
 from etude.culture.returns import advantages, standardised
-from etude.culture.surrogates import clipped_loss, entropy
+from etude.culture.surrogates import clipped_loss, entropy, of_actions
 
 if TYPE_CHECKING:
     from etude.culture.algorithms.ppo import Ppo

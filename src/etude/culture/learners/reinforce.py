@@ -10,10 +10,10 @@ from torch import Tensor
 
 from etude.culture.learners.environments import Environments, Happened
 from etude.culture.learners.learner import Learner
-from etude.culture.learners.networks import drawn, network, of_actions
+from etude.culture.learners.networks import drawn, network
 from etude.culture.learners.rollout import Rollout
 from etude.culture.returns import discounted, standardised
-from etude.culture.surrogates import policy_gradient_loss
+from etude.culture.surrogates import of_actions, policy_gradient_loss
 
 if TYPE_CHECKING:
     from etude.culture.algorithms.reinforce import Reinforce

@@ -29,6 +29,9 @@ KNOWN = {
 }
 """What is known of environments, the bar first: the registry's thresholds, and optima that follow from the map."""
 
+WITHOUT_CHANCE = ("FrozenLake-v1:is_slippery=false", "CliffWalking-v1:max_episode_steps=200")
+"""Environments in which the same actions always lead to the same."""
+
 
 @dataclass(frozen=True, eq=False)
 class Climbed:

@@ -11,7 +11,7 @@ from etude.report.blocks import Findings, Report, Section, Table, Value, lasted,
 from etude.report.charts import Axis, lines
 from etude.studies.sections.cards import cards, measured
 from etude.studies.sections.climb_findings import findings
-from etude.studies.sections.climb_numbers import KNOWN, RECENT, bar_of, climbed, curve
+from etude.studies.sections.climb_numbers import KNOWN, RECENT, WITHOUT_CHANCE, bar_of, climbed, curve
 from etude.studies.sections.findings import plain
 
 if TYPE_CHECKING:
@@ -68,6 +68,9 @@ def _environment(study: Ladder, done: Mapping[Recipe, Run], environment: str) ->
         for name in study.algorithms
         for row in _curve(study, done, environment, name)
     ]
+    table = _table(study, done, environment)
+    if not rows:  # so short a training that in no stretch of it every seed ended an episode
+        return Section(environment, (table,))
     chart = lines(
         rows,
         Axis("steps", "steps in the environment"),
@@ -83,9 +86,7 @@ def _environment(study: Ladder, done: Mapping[Recipe, Run], environment: str) ->
         f" that exploring takes. Lines are means over {study.seeds} seeds, bands reach from the lowest seed to the"
         " highest; the run named is the first seed's.",
     )
-    return Section(
-        environment, (chart, _table(study, done, environment)) if rows else (_table(study, done, environment),)
-    )
+    return Section(environment, (chart, table))
 
 
 def _table(study: Ladder, done: Mapping[Recipe, Run], environment: str) -> Table:
@@ -104,6 +105,11 @@ def _table(study: Ladder, done: Mapping[Recipe, Run], environment: str) -> Table
         for row in climbed(study, done, environment, name)
     ]
     asked = "" if bar is None else f" The bar is {bar:g}{_whose(study, done, environment)}."
+    if environment in WITHOUT_CHANCE:
+        asked += (
+            " Nothing is left to chance here: what was learned plays one episode many times over, and its interval has"
+            " no width."
+        )
     return Table(
         ("algorithm", "seed", "mean return", "random policy", "steps to the bar", "episodes played", "time"),
         tuple(cells),

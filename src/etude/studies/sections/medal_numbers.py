@@ -119,7 +119,7 @@ def findings(study: Medal, done: Mapping[Recipe, Run]) -> list[Finding]:
     for goals in study.goals:
         whole = agents(study, goals, done)[0]
         found += [_remembers(whole), _beyond(whole)]
-        found += [_ablation(row) for row in without(study, goals, done)]
+        found += [finding for row in without(study, goals, done) for finding in _ablation(row)]
         found += [_harder(study, goals, done), *(_misled(row) for row in misled(study, goals, done)[:1])]
     return found
 
@@ -137,7 +137,7 @@ def _remembers(whole: Raised) -> Finding:
         value(whole.over_seeds("full_late"), whole.runs),
         ".",
     )
-    return Finding(said, _firm(kept, whole))
+    return Finding(said, _firm(kept, whole.by_seed("kept")))
 
 
 def _beyond(whole: Raised) -> Finding:
@@ -159,27 +159,31 @@ def _beyond(whole: Raised) -> Finding:
         value(whole.over_seeds("expert"), whole.runs),
         ").",
     )
-    return Finding(said, _firm(over, whole))
+    return Finding(said, _firm(over, whole.by_seed("beyond_solo")))
 
 
-def _firm(estimate: Estimate, whole: Raised) -> str:
+def _firm(estimate: Estimate, by_seed: np.ndarray) -> str:
+    """Return how firm a mean over trainings stands: not clear, it is uncertain where all are of one sign, else none."""
     if estimate.excludes_zero:
         return "clear"
-    every = np.sign(whole.by_seed("kept"))
-    return "uncertain" if abs(every.sum()) == len(every) else "none"
+    signs = np.sign(by_seed)
+    return "uncertain" if abs(signs.sum()) == len(signs) else "none"
 
 
-def _ablation(row: dict[str, Any]) -> Finding:
-    full, over = Estimate.from_json(row["full"]), Estimate.from_json(row["beyond_solo"])
+def _ablation(row: dict[str, Any]) -> list[Finding]:
+    """Return what an ingredient does to following, and to what an expert is worth when it has gone: one finding where
+    both stand as firmly, else two."""
+    follows, keeps = (Estimate.from_json(row[key]) for key in ("full", "beyond_solo"))
     runs = tuple(row["runs"])
-    said = text(
-        f"With {row['goals']} goals, {row['agent']}: the score beside the expert is ",
-        *_moved(full.scaled(-1), runs),
-        " than that of the whole agent, and what an expert that has gone is worth over solo play is ",
-        *_moved(over.scaled(-1), runs),
-        ".",
-    )
-    return Finding(said, "clear" if full.excludes_zero or over.excludes_zero else "uncertain")
+    who = f"With {row['goals']} goals, {row['agent']}: "
+    following = ("the score beside the expert is ", *_moved(follows.scaled(-1), runs))
+    keeping = ("what an expert that has gone is worth over solo play is ", *_moved(keeps.scaled(-1), runs))
+    firm = ["clear" if change.excludes_zero else "uncertain" for change in (follows, keeps)]
+    end = " than that of the whole agent"
+    if firm[0] == firm[1]:
+        return [Finding(text(who, *following, f"{end}, and ", *keeping, "."), firm[0])]
+    parts = zip((following, keeping), firm, strict=True)
+    return [Finding(text(who, *said, f"{end}."), strength) for said, strength in parts]
 
 
 def _harder(study: Medal, goals: int, done: Mapping[Recipe, Run]) -> Finding:
