@@ -12,7 +12,7 @@ import pytest
 from etude.cli import app
 from etude.core.errors import EtudeError, Interrupted, UsageError
 
-VERBS = ["list", "show", "plan", "run", "report", "import", "export", "chat", "play", "runs", "doctor"]
+VERBS = ["list", "show", "plan", "run", "report", "import", "export", "chat", "play", "practice", "runs", "doctor"]
 UNWANTED = ["torch", "numpy", "altair", "scipy", "tokenizers", "etude.core.lab", "etude.cli.run", "etude.studies"]
 
 

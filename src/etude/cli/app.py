@@ -25,6 +25,7 @@ VERBS = {
     "export": "write a run's model for the ecosystem",
     "chat": "talk with a model, at a terminal or from programs",
     "play": "play GoalCycle at the keyboard, and record it for agents to learn from",
+    "practice": "rebuild every part yourself, checked whenever you save, and know where you stand",
     "runs": "list, name, compare, move, check and remove runs",
     "doctor": "what this machine has, and what is missing",
 }

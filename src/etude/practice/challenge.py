@@ -82,6 +82,11 @@ class Challenge:
         return self.folder.name
 
     @property
+    def barred(self) -> tuple[str, ...]:
+        """What an answer may not use: what is forbidden, and in the house's own challenges the house."""
+        return (*self.forbidden, "etude") if self.folder.parent == HOUSE else self.forbidden
+
+    @property
     def file(self) -> str:
         """The learner's file, relative to where they practise."""
         return f"{self.track}/{self.name}.py"

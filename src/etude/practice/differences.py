@@ -17,10 +17,12 @@ def close(one: Any, other: Any, tolerance: float) -> bool:
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         if one.shape != other.shape:
             return False
-        return torch.allclose(one.double(), other.double(), rtol=tolerance, atol=tolerance, equal_nan=True)
+        return torch.allclose(
+            one.detach().double(), other.detach().double(), rtol=tolerance, atol=tolerance, equal_nan=True
+        )
     if isinstance(one, Tensor) or isinstance(other, Tensor):
         number, tensor = (other, one) if isinstance(one, Tensor) else (one, other)
-        return is_number(number) and tensor.ndim == 0 and close(float(number), float(tensor), tolerance)
+        return is_number(number) and tensor.ndim == 0 and close(float(number), float(tensor.detach()), tolerance)
     if is_number(one) and is_number(other):
         return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance) or (math.isnan(one) and math.isnan(other))
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
@@ -49,8 +51,7 @@ def difference(got: Any, want: Any, what: str, axes: tuple[str, ...] = (), toler
         return said
     if close(got, want, tolerance):
         return ""
-    if isinstance(want, Tensor):
-        assert isinstance(got, Tensor)
+    if isinstance(want, Tensor) and isinstance(got, Tensor):
         return _tensors(got, want, what, axes, tolerance)
     if isinstance(want, list | tuple):
         if len(got) != len(want):
@@ -79,7 +80,7 @@ def misformed(got: Any, want: Any, what: str, axes: tuple[str, ...] = ()) -> str
 def shown(value: Any) -> str:
     """Return a number or word as it is written in a sentence."""
     if isinstance(value, Tensor):
-        value = value.item() if value.ndim == 0 else value.tolist()
+        value = value.detach().item() if value.ndim == 0 else value.detach().tolist()
     if isinstance(value, float):
         return f"{value:.4g}"
     return _short(value)
@@ -107,7 +108,7 @@ def _type(got: Any, want: Any, what: str) -> str:
         if is_number(got) and want.ndim == 0:
             return ""
         if not isinstance(got, Tensor):
-            return f"{what} is a {type(got).__name__}; it should be a tensor of shape {shape(want)}"
+            return f"{what} is {kind(got)}; it should be a tensor of shape {shape(want)}"
         if got.is_floating_point() != want.is_floating_point():
             kinds = {True: "real numbers", False: "whole numbers or truth values"}
             return (
@@ -117,11 +118,11 @@ def _type(got: Any, want: Any, what: str) -> str:
         return ""
     if is_number(want):
         single = isinstance(got, Tensor) and got.ndim == 0
-        return "" if is_number(got) or single else f"{what} is {_short(got)}, a {type(got).__name__}; give one number"
+        return "" if is_number(got) or single else f"{what} is {_short(got)}, {kind(got)}; give one number"
     pairs = ((list | tuple, "list"), (dict, "dict"), (str, "str"), (bool, "bool"))
-    for kind, name in pairs:
-        if isinstance(want, kind) and not isinstance(got, kind):
-            return f"{what} is a {type(got).__name__} ({_short(got)}); it should be a {name}"
+    for types, name in pairs:
+        if isinstance(want, types) and not isinstance(got, types):
+            return f"{what} is {kind(got)} ({_short(got)}); it should be a {name}"
     return ""
 
 
@@ -142,6 +143,12 @@ def _tensors(got: Tensor, want: Tensor, what: str, axes: tuple[str, ...], tolera
 
 def _dtype(value: Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
+
+
+def kind(value: Any) -> str:
+    """Return a value's type with its article, as in `an int`."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def _short(value: Any, most: int = 100) -> str:

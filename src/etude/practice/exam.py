@@ -94,7 +94,7 @@ class Exam:
         Raises:
             Wrong: it is not.
         """
-        if said := misformed(got, torch.zeros(*shape), what, tuple(axes)):
+        if said := misformed(got, torch.zeros(tuple(shape)), what, tuple(axes)):
             raise Wrong(said)
 
     def ask(self, holds: bool, otherwise: str) -> None:
@@ -166,6 +166,8 @@ class Exam:
                 f"no gradient can flow through {what}: it does not hang on its inputs any more"
                 " (did it pass through .item(), .detach(), .tolist(), NumPy or torch.tensor?)"
             )
+        if said := misformed(outs[0], outs[1], what):
+            raise Wrong(said)
         weights = torch.randn(outs[1].shape, generator=self.generator)
         pairs = [
             torch.autograd.grad((out * weights).sum(), given, allow_unused=True)

@@ -26,6 +26,10 @@ MOST_PRINTED = 4000
 """Characters of what an answer prints that are kept."""
 
 
+UNUSABLE = (AttributeError, TypeError, IndexError, KeyError, ValueError, RuntimeError)
+"""What a check raises by itself where an answer has returned something that cannot be worked with."""
+
+
 def judge(challenge: Challenge, source: str, seed: int) -> Verdict:
     """Check an answer.
 
@@ -41,7 +45,7 @@ def judge(challenge: Challenge, source: str, seed: int) -> Verdict:
         ast.parse(source, filename=file)
     except (SyntaxError, ValueError) as error:
         return Verdict("syntax", _syntax(error, file, source), seed=seed)
-    if used := forbidden_uses(source, challenge.forbidden):
+    if used := forbidden_uses(source, challenge.barred):
         line, name = used[0]
         return Verdict(
             "forbidden", f"line {line} uses `{name.lstrip('.')}`, which is what is to be built here", seed=seed
@@ -65,13 +69,9 @@ def _asked(challenge: Challenge, source: str, exam: Exam, file: str) -> tuple[st
         return "wrong", str(wrong)
     except Blank as blank:
         return "blank", f"`{blank}` is not written yet"
-    except (MemoryError, RuntimeError) as error:
+    except BaseException as error:  # noqa: BLE001 (whatever an answer raises is told to who wrote it)
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             return "memory", "it asked for more memory than a check gives"
-        return _raised(error, file, theirs)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 (whatever an answer raises is told to who wrote it)
         return _raised(error, file, theirs)
     finally:
         torch.set_num_threads(threads)
@@ -100,7 +100,7 @@ def _raised(error: BaseException, file: str, theirs: Theirs | None) -> tuple[str
     """Say what an answer raised, and where; an error of the check itself goes on."""
     lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     if not lines:
-        if theirs is not None and isinstance(error, AttributeError | TypeError | IndexError | KeyError | ValueError):
+        if theirs is not None and theirs.calls and isinstance(error, UNUSABLE):
             told = f"{type(error).__name__}: {error}"
             return "wrong", f"what `{theirs.calls}` returned could not be used as the task says ({told})"
         raise error
@@ -118,8 +118,10 @@ def _raised(error: BaseException, file: str, theirs: Theirs | None) -> tuple[str
 def _syntax(error: SyntaxError | ValueError, file: str, source: str) -> str:
     if not isinstance(error, SyntaxError):
         return f"{file} is no Python: {error}"
+    if error.lineno is None:
+        return f"{file} is no Python: {error.msg}"
     lines = source.splitlines()
-    text = lines[error.lineno - 1].strip() if error.lineno and error.lineno <= len(lines) else ""
+    text = lines[error.lineno - 1].strip() if error.lineno <= len(lines) else ""
     return f"line {error.lineno} is no Python ({error.msg})" + (f": {text}" if text else "")
 
 

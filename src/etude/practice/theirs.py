@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from etude.practice.differences import kind
 from etude.practice.exam import Wrong
 
 
@@ -36,6 +37,8 @@ class Theirs:
                 f"{self._file} has no {name!r} any more: put it back as it was, or begin anew with"
                 f" `etude practice reset {self._module.__name__}`"
             ) from None
+        if not callable(value):
+            raise Wrong(f"`{name}` is {kind(value)}: it has to be the function of that name")
         return self._watched(name, value) if isinstance(value, types.FunctionType) else value
 
     def _watched(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
