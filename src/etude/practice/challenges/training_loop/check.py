@@ -146,7 +146,7 @@ def _run(
     for inputs, targets in batches:
         leaves = {name: value.requires_grad_() for name, value in parameters.items()}
         loss = _mean(model, leaves, inputs, targets)
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         new = torch.autograd.grad(loss, list(leaves.values()))
         if wrong == "sum":
             new = [each * inputs.numel() for each in new]
