@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from etude.cli.around_practice import From, log, new, opened, plan, portfolio, prove, read, try_
 from etude.cli.complaints import remark
 from etude.cli.console import AsJson, say, say_json, say_table
 from etude.core.errors import EtudeError, UsageError, unknown
@@ -17,13 +17,11 @@ from etude.practice.practising import RULES, Practice, told
 from etude.practice.standing import Standing
 
 command = App("practice", version_flags=[])
+for act in (plan, log, read, portfolio, new, prove):
+    command.command(act)
+command.command(try_, name="try")
 
 Switch = {"negative": (), "show_default": False}
-From = Annotated[Path | None, Parameter(name="--from", help="a folder of challenges of your own.")]
-
-
-def _here() -> Practice:
-    return Practice(Path(), say=remark)
 
 
 @command.default
@@ -61,7 +59,7 @@ def _begun(course: Path | None, track: str, rules: str, *, here: bool) -> Practi
     from etude.practice.notebook import Notebook
 
     if Notebook(Path(), say=remark).exists:
-        practice = _here()
+        practice = opened()
         if course is not None:
             raise UsageError("this folder has a course already: practise with --from in another folder")
         practice.choose(rules=rules, track=track)
@@ -120,7 +118,7 @@ def list_(*, course: From = None, json: AsJson = False) -> None:
     """Show the challenges in order, and where you stand with each."""
     from etude.practice.notebook import Notebook
 
-    practice = _here() if course is None and Notebook(Path(), say=remark).exists else None
+    practice = opened() if course is None and Notebook(Path(), say=remark).exists else None
     every = practice.course if practice else Course.load(course) if course else Course.load()
     found = practice.standings() if practice else {}
     if json:
@@ -170,7 +168,7 @@ def _as_json(challenge: Challenge, standing: Standing | None) -> dict[str, objec
 @command.command(name="next")
 def next_() -> None:
     """Say what to do now."""
-    practice = _here()
+    practice = opened()
     for name in practice.bring_back():
         say(f"{name} has come back blank: is it easier now?")
     challenge = practice.next()
@@ -190,7 +188,7 @@ def check(
     json: AsJson = False,
 ) -> None:
     """Check one challenge; without a name, the one that is next."""
-    practice = _here()
+    practice = opened()
     challenge = _named(practice, name)
     verdict = practice.check(challenge, seed)
     if json:
@@ -213,7 +211,7 @@ def _named(practice: Practice, name: str) -> Challenge:
 @command.command
 def hint(name: str = "", /) -> None:
     """Take the next of three hints: an idea, a formula, almost the code. Your page will say so."""
-    practice = _here()
+    practice = opened()
     challenge = _named(practice, name)
     rung, words = practice.hint(challenge)
     say(f"{challenge.name}, hint {rung} of {RUNGS}: {words}")
@@ -222,14 +220,14 @@ def hint(name: str = "", /) -> None:
 @command.command
 def solution(name: str, /) -> None:
     """Show our solution. Your page will say that you saw it, and the challenge comes back a day after you solve it."""
-    practice = _here()
+    practice = opened()
     say(practice.solution(practice.course[name]).rstrip())
 
 
 @command.command
 def reset(name: str, /) -> None:
     """Begin a challenge anew. What stands in its file is kept."""
-    practice = _here()
+    practice = opened()
     challenge = practice.course[name]
     kept = practice.reset(challenge)
     say(f"{challenge.file} is a starter again" + (f"; what stood there is in {kept}" if kept else ""))
@@ -238,7 +236,7 @@ def reset(name: str, /) -> None:
 @command.command
 def pause() -> None:
     """Stop the timer until the next save, hint or check."""
-    _here().pause()
+    opened().pause()
     say("The timer stands still until you save, check or take a hint.")
 
 
@@ -252,175 +250,6 @@ def answer(
     unaided: Annotated[bool, Parameter(name="--unaided", help="you would do it again unaided.", **Switch)] = False,
 ) -> None:
     """Answer the three questions after a challenge, where nobody asked you."""
-    practice = _here()
+    practice = opened()
     practice.answer(practice.course[name], hard, sure, unaided)
     say("Written down.")
-
-
-@command.command
-def plan(
-    *,
-    goal: Annotated[str, Parameter(name="--goal", help="in your own words.")] = "",
-    hours: Annotated[float | None, Parameter(name="--hours", help="a week.")] = None,
-    track: Annotated[str, Parameter(name="--track", help="to follow; `all` for everything.")] = "",
-    until: Annotated[str, Parameter(name="--until", help="a day, as in 2027-03-01.")] = "",
-) -> None:
-    """Make a plan, or show it as it stands after what was really done."""
-    from datetime import date
-
-    from etude.practice import planning
-
-    practice, today = _here(), datetime.now(UTC).date()
-    before = planning.plan_of(practice.events)
-    if goal or hours is not None or until:
-        try:
-            day = date.fromisoformat(until) if until else None
-        except ValueError:
-            raise UsageError(f"--until {until} is no day: write it as 2027-03-01") from None
-        told_goal = goal or (before.goal if before else "")
-        told_hours = hours if hours is not None else before.hours if before else 5.0
-        planning.Plan(told_goal, told_hours, day, today)
-        practice.notebook.add("planned", goal=told_goal, hours=told_hours, until=until)
-    practice.choose(track=track)
-    made = planning.plan_of(practice.events)
-    if made is None:
-        raise UsageError("there is no plan yet: etude practice plan --goal '...' --hours 5 --until 2027-03-01")
-    found = practice.standings()
-    todo = planning.left(practice.challenges, found)
-    for line in planning.told(made, todo, planning.pace(practice.course, found), today):
-        say(line)
-
-
-@command.command
-def log(
-    note: Annotated[str, Parameter(help="a line to write down.")] = "",
-    /,
-    *,
-    weeks: Annotated[int, Parameter(name="--weeks", help="how many of the last are shown.")] = 4,
-) -> None:
-    """Show what each week gained, or write a line of your own into the log."""
-    from etude.practice import weekly
-
-    practice = _here()
-    if note:
-        practice.notebook.add("noted", text=note)
-    for summary in weekly.summaries(practice.events)[-weeks:]:
-        for line in weekly.told(summary, practice.course):
-            say(line)
-
-
-@command.command(name="try")
-def try_(
-    name: str = "",
-    /,
-    *,
-    predict: Annotated[str, Parameter(name="--predict", help="what you expect, before it is run.")] = "",
-    conclude: Annotated[str, Parameter(name="--conclude", help="what you make of it, after.")] = "",
-) -> None:
-    """Run an experiment: predict first, then see. Without a name, show what there is to try."""
-    from etude.practice import trying
-
-    practice = _here()
-    if not name:
-        found = practice.standings()
-        rows = [
-            [
-                each.name,
-                each.title,
-                f"{each.minutes:g}",
-                "now" if each.is_ready(found) else "after " + ", ".join(each.after),
-            ]
-            for each in trying.experiments().values()
-        ]
-        say_table(["experiment", "what it asks", "minutes", "when"], rows)
-        return
-    chosen = trying.experiment(name)
-    if conclude:
-        practice.notebook.add("concluded", experiment=name, conclusion=conclude)
-        say("Written down.")
-        return
-    say(chosen.question)
-    if not predict:
-        raise UsageError(f"say what you expect first: etude practice try {name} --predict '...'")
-    practice.notebook.add("predicted", experiment=name, prediction=predict)
-    say(f"Your prediction is written down. Running `{chosen.line}`, about {chosen.minutes:g} minutes on two cores.")
-    found = trying.run(chosen)
-    findings, page = trying.findings_of(found), trying.page_of(found)
-    practice.notebook.add("found", experiment=name, findings=findings, page=page)
-    say(f"You predicted: {predict}")
-    for each in findings:
-        say(f"- {each['text']} ({each['strength']})")
-    say(f"Where to look: {chosen.look}" + (f" {page}" if page else ""))
-    say(f"What do you make of it? etude practice try {name} --conclude '...'")
-
-
-@command.command
-def read(
-    name: str = "",
-    /,
-    *,
-    took: Annotated[str, Parameter(name="--took", help="what you took from it: it is read.")] = "",
-) -> None:
-    """Show the reading list, or write down what you took from a piece."""
-    from etude.practice import trying
-
-    practice = _here()
-    if name:
-        piece = trying.piece(name)
-        if took:
-            practice.notebook.add("read", piece=name, took=took)
-        say(piece.what)
-        say(f"  take from it: {piece.take}")
-        return
-    done = {event["piece"] for event in practice.events if event["what"] == "read"}
-    for piece in trying.pieces().values():
-        say(f"{'read' if piece.name in done else '    '}  {piece.name:<14} {piece.what}")
-
-
-@command.command
-def portfolio(
-    folder: Annotated[Path, Parameter(help="to write to.")] = Path("portfolio"),
-    /,
-    *,
-    name: Annotated[str, Parameter(name="--name", help="yours, for the title.")] = "",
-) -> None:
-    """Write a page and a repository of what you can show, honest about the help you took."""
-    from etude.practice.portfolio import portfolio as write
-
-    say(str(write(_here(), folder, name)))
-
-
-@command.command
-def new(
-    name: str,
-    /,
-    *,
-    into: Annotated[Path, Parameter(name="--in", help="a folder of your own challenges; made where there is none.")],
-) -> None:
-    """Write a new challenge of your own: task, starter, check, solution and mutants, ready to be filled in."""
-    from etude.practice.scaffolding import scaffold
-
-    place = scaffold(name, into)
-    say(f"{place}: four files, which prove as they stand (etude practice prove --from {into})")
-
-
-@command.command
-def prove(
-    name: str = "",
-    /,
-    *,
-    course: From = None,
-    seeds: Annotated[int, Parameter(name="--seeds", help="sets of numbers that each is asked with.")] = 3,
-) -> None:
-    """Prove challenges: a starter is blank, a solution passes, and every mutant is caught with a message of its own."""
-    from etude.practice.proving import complaints
-
-    loaded = Course.load(course) if course else Course.load()
-    wrong = 0
-    for challenge in [loaded[name]] if name else loaded:
-        for line in complaints(challenge, range(seeds)):
-            wrong += 1
-            say(line)
-    if wrong:
-        raise EtudeError(f"{wrong} complaints")
-    say(f"{1 if name else len(loaded)} proved")

@@ -64,7 +64,7 @@ def _asked(challenge: Challenge, source: str, exam: Exam, file: str) -> tuple[st
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(exam.seed)
             theirs = Theirs(_module(challenge.name, source, file), file)
-            _check(challenge.folder / "check.py")(theirs, exam)
+            _check(path := challenge.folder / "check.py", path.stat().st_mtime_ns)(theirs, exam)
     except Wrong as wrong:
         return "wrong", str(wrong)
     except Blank as blank:
@@ -87,7 +87,8 @@ def _module(name: str, source: str, file: str) -> types.ModuleType:
 
 
 @functools.lru_cache(maxsize=256)
-def _check(path: Path) -> Callable[[Any, Exam], None]:
+def _check(path: Path, changed: int) -> Callable[[Any, Exam], None]:
+    """Return the function of a check; a file that was changed is read anew."""
     name = f"etude_practice_check_{path.parent.name}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +20,7 @@ Event = dict[str, Any]
 
 
 class Notebook:
-    """The events of a folder, written in one step each time, with the state before beside it.
+    """The events of a folder, written in one step each time, and then once more beside it.
 
     Several processes may write (a watcher, and a hint asked for in another terminal): each adds to what stands there.
 
@@ -61,7 +59,7 @@ class Notebook:
                     f"{error}, nor is {self.backup.name}; your answers are safe in the folders of the tracks and in"
                     f" {FOLDER}/kept: move both notebooks away to begin a new one"
                 ) from None
-            self.say(f"{error}; going on from the state before it, {self.backup.name}")
+            self.say(f"{error}; going on from {self.backup.name} beside it")
             return found
 
     def add(self, what: str, **facts: Any) -> Event:
@@ -70,11 +68,9 @@ class Notebook:
         with held(self.folder, "notebook"):
             events = self.events()
             event: Event = {"when": self.now().astimezone(UTC).isoformat(timespec="seconds"), "what": what, **facts}
-            if self.path.exists() and _is_whole(self.path):
-                temporary = self.backup.with_suffix(f".{os.getpid()}.tmp")
-                shutil.copyfile(self.path, temporary)
-                os.replace(temporary, self.backup)
-            write_json(self.path, {"version": VERSION, "events": [*events, event]})
+            told = {"version": VERSION, "events": [*events, event]}
+            write_json(self.path, told)
+            write_json(self.backup, told)
         return event
 
 
@@ -90,14 +86,6 @@ def _read(path: Path) -> list[Event]:
     if not whole:
         raise DamagedError(f"{path} cannot be read")
     return events
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        _read(path)
-    except DamagedError:
-        return False
-    return True
 
 
 def moment(event: Event) -> datetime:
