@@ -210,7 +210,7 @@ def test_the_portfolio_of_a_beginner(tmp_path: Path) -> None:
 
 def test_what_was_trained_is_drawn(practice: Practice, tmp_path: Path) -> None:
     practice.check(_with_solution(practice, "train_one"), seed=0)
-    losses = practice.standings()["train_one"].solved[0].shown["losses"]
+    losses = practice.standings()["train_one"].solved[0].shown["loss (nats per token)"]
     assert len(losses) > 10 and losses[-1] < losses[0]
     assert "What I trained" in portfolio(practice, tmp_path / "out").read_text(encoding="utf-8")
     assert json.loads(json.dumps(losses)) == losses

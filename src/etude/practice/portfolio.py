@@ -120,27 +120,32 @@ def _solved(practice: Practice, done: list[Done]) -> Section:
         every = sum(each.track == track for each in practice.course)
         parts.append(
             Table(
-                ("challenge", "minutes", "band", "wrong tries", "hints", "how sure", "again unaided"),
+                ("challenge", "minutes", "band", "against it", "wrong tries", "help", "sure", "again unaided"),
                 tuple(rows),
-                caption=f"{title}: {len(rows)} of {every}. Minutes are of work, pauses left out, and the band is"
-                " what is expected of a first solution. The last two are the learner's own answers, the first from 1,"
-                " not at all sure of why it is right, to 5.",
+                caption=f"{title}: {len(rows)} of {every}.",
             )
         )
-    return Section("What I can build", tuple(parts) or (text("Nothing is solved yet."),))
+    return Section(
+        "What I can build",
+        tuple(parts) or (text("Nothing is solved yet."),),
+        intro="Minutes are of work on a first solution, pauses left out, and the band is what is expected of one. How"
+        " sure I am that I know why it is right, from 1, not at all, to 5, and whether I would do it again unaided, are"
+        " my own answers.",
+    )
 
 
 def _row(each: Done) -> tuple[Cell, ...]:
     low, high = each.challenge.minutes
     first, answers = each.first, each.first.answers
-    hints = "solution seen" if first.seen else f"{first.hints} of {RUNGS}" if first.hints else "none"
+    hints = f"{first.hints} of {RUNGS} hints" if first.hints else "none"
     again = {True: "yes", False: "no", None: None}[answers.get("unaided")]
     return (
         each.challenge.title,
-        f"{first.minutes:.0f}",
-        f"{low:g} to {high:g}, {first.against(each.challenge.minutes)}",
+        round(first.minutes),
+        f"{low:g} to {high:g}",
+        first.against(each.challenge.minutes),
         first.tries,
-        hints,
+        "solution seen" if first.seen else hints,
         answers.get("sure"),
         again,
     )
@@ -153,7 +158,6 @@ def _calibration(done: list[Done]) -> Section | None:
         {
             "challenge": each.challenge.title,
             "ratio": each.first.minutes / middle(each.challenge),
-            "how": "unaided" if each.first.unaided else "solution seen" if each.first.seen else "with hints",
         }
         for each in done
     ]
@@ -164,8 +168,6 @@ def _calibration(done: list[Done]) -> Section | None:
                 rows,
                 Axis("challenge", "challenge"),
                 Axis("ratio", "minutes over the middle of the band"),
-                colour="how",
-                colour_title="solved",
                 rules=(Rule("the middle of the band", 1.0),),
                 caption="Time of the first solving of each challenge over the middle of its band. Below 1 is quicker"
                 " than was expected.",
@@ -178,10 +180,10 @@ def _returned(done: list[Done]) -> Section | None:
     rows = [
         (
             each.challenge.title,
-            f"{each.first.minutes:.0f}",
-            f"{last.minutes:.0f}",
+            round(each.first.minutes),
+            round(last.minutes),
             f"{ratio:.2f}",
-            f"{(last.begun - before.solved).days}" if before.solved else None,
+            (last.begun - before.solved).days if before.solved else None,
             "yes" if last.unaided else "no",
         )
         for each in done

@@ -30,7 +30,7 @@ def check(theirs: Any, exam: Exam) -> None:
         "an entry of the losses is not a Python number: `.item()` makes one of a tensor",
     )
     exam.ask(all(map(math.isfinite, losses)), "a loss is not finite: the training has diverged")
-    exam.show("losses", losses)
+    exam.show("loss (nats per token)", losses)
     with torch.no_grad():
         _look(exam, model, new, vocabulary)
         _measure(exam, model, losses, chain, text, new)
