@@ -49,7 +49,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 def test_a_first_session(desk: Path, etude: Call) -> None:
     code, out, _ = etude("--once", "--rules", "papers")
-    assert code == 0 and f"{len(COURSE)} challenges are laid out" in out and "Nothing was changed" in out
+    assert code == 0 and f"a plain file each: {len(COURSE)} challenges" in out and "Nothing was changed" in out
     (desk / SOFTMAX.file).write_text(SOFTMAX.mutants[0].of(SOFTMAX.solution), encoding="utf-8")
     code, out, err = etude("--once")
     assert code == 1 and "runs over the wrong axis" in out and err == "etude: not right yet: softmax\n"
@@ -62,7 +62,7 @@ def test_a_first_session(desk: Path, etude: Call) -> None:
     assert etude("--once")[:2] == (0, "softmax: right.\n")
     assert etude("answer", "softmax", "--sure", "4", "--hard", "the axis", "--unaided")[1] == "Written down.\n"
     listed = etude("list")[1]
-    assert f"1 of {len(COURSE)} solved" in listed and "solved in 0 min, helped" in listed
+    assert f"1 of {len(COURSE)} solved" in listed and "solved in under 1 min, helped" in listed
     rows = json.loads(etude("list", "--json")[1])
     assert [row["challenge"] for row in rows if row["solved"]] == ["softmax"]
     assert etude("next")[1].startswith(COURSE.challenges[0].file)
@@ -75,7 +75,13 @@ def test_plan_pause_reset_solution_read_and_portfolio(desk: Path, etude: Call) -
     assert "there is no plan yet" in etude("plan")[2]
     code, out, _ = etude("plan", "--goal", "a GPT", "--hours", "4", "--until", "2090-01-01", "--track", "scaling")
     assert code == 0 and "before 2090-01-01" in out and "count_flops" in out and "ppo_clip" not in out
-    assert "Goal: a GPT. 4 hours a week" in etude("plan")[1]
+    planned = etude("plan")[1]
+    assert "Goal: a GPT. Hours a week: 4" in planned and "Track: scaling." in planned
+    assert "of the track scaling; --all shows all" in etude("list")[1] and "ppo_clip" in etude("list", "--all")[1]
+    assert "Following the track retrieval" in etude("--once", "--track", "retrieval")[1]
+    assert "count_flops" in etude("plan")[1]  # a plan keeps its own track
+    assert "Following" not in etude("--once", "--track", "all")[1]
+    assert "--track alone plans nothing" in etude("plan", "--track", "scaling")[2]
     assert "--until soon is no day" in etude("plan", "--until", "soon")[2]
     assert "stands still" in etude("pause")[1]
     assert etude("solution", "softmax")[1] == SOFTMAX.solution
@@ -105,13 +111,13 @@ def test_an_experiment_is_run_after_it_was_predicted(desk: Path, etude: Call, mo
 def test_challenges_of_ones_own(desk: Path, etude: Call) -> None:
     ours = str(desk.parent / "ours")
     assert "prove as they stand" in etude("new", "row_means", "--in", ours)[1]
-    assert etude("prove", "--from", ours)[:2] == (0, "1 proved\n")
+    assert etude("prove", "--from", ours)[:2] == (0, "proved: 1\n")
     assert "exists already" in etude("new", "row_means", "--in", ours)[2]
     check = desk.parent / "ours" / "row_means" / "check.py"
     check.write_text("def check(theirs, exam):\n    pass\n", encoding="utf-8")
     code, out, err = etude("prove", "row_means", "--from", ours)
-    assert code == 1 and "passes" in out and "complaints" in err
-    assert "1 challenges are laid out" in etude("--from", ours, "--once")[1]
+    assert code == 1 and "passes" in out and "not proved" in err
+    assert "a plain file each: 1 challenges" in etude("--from", ours, "--once")[1]
     assert (desk / "own" / "row_means.py").exists() and "Nothing was changed" in etude("--once")[1]
     assert "has a course already" in etude("--from", ours)[2]
 
@@ -166,7 +172,7 @@ def test_a_watcher_checks_what_is_saved_and_is_alone_and_goes_on(tmp_path: Path)
 
     watcher = start()
     try:
-        until(desk, f"Open {first.file}", watcher)
+        until(desk, f"Write it in {first.file}", watcher)
         second = subprocess.run(
             [sys.executable, "-m", "etude", "practice"], cwd=desk, capture_output=True, text=True, check=False
         )
@@ -177,7 +183,7 @@ def test_a_watcher_checks_what_is_saved_and_is_alone_and_goes_on(tmp_path: Path)
         assert watcher.wait(30) == 0
         assert "goes on from here" in (tmp_path / "said.txt").read_text(encoding="utf-8")
         watcher = start()
-        until(desk, f"Open {COURSE.challenges[1].file}", watcher)
+        until(desk, f"Write it in {COURSE.challenges[1].file}", watcher)
     finally:
         watcher.kill()
         watcher.wait()

@@ -62,7 +62,7 @@ def test_a_plan_says_whether_its_day_is_kept() -> None:
     needed = sum(map(middle, COURSE)) / 60 * 7 / 29
     assert f"needs {needed:.1f} hours a week" in late and "not by 2026-12-01" in late
     assert told(plan, (), 1, TODAY)[-1] == "Everything of it is solved."
-    assert "2.00 of the middle of the bands" in told(plan, COURSE.challenges, 2, TODAY)[1]
+    assert "200% of the time at the middle of the bands" in told(plan, COURSE.challenges, 2, TODAY)[1]
 
 
 @pytest.mark.parametrize(("hours", "until"), [(0, None), (-1, None), (100, None), (5, TODAY), (5, date(2020, 1, 1))])
@@ -73,7 +73,10 @@ def test_a_plan_that_cannot_be_is_refused(hours: float, until: date | None) -> N
 
 def test_the_last_plan_counts() -> None:
     at = "2026-11-02T08:00:00+00:00"
-    made = [{"when": at, "what": "planned", "goal": g, "hours": h, "until": ""} for g, h in (("a", 1), ("b", 2))]
+    made = [
+        {"when": at, "what": "planned", "goal": g, "hours": h, "until": "", "track": ""}
+        for g, h in (("a", 1), ("b", 2))
+    ]
     assert plan_of([]) is None
     assert plan_of(made) == Plan("b", 2, None, TODAY)
 

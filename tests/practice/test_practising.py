@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -202,9 +203,10 @@ notebook = Notebook(Path(sys.argv[1]))
 for number in range(10):
     notebook.add("noted", text=f"{sys.argv[2]} {number}")
 """
+    Notebook(tmp_path).add("begun")
     writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(n)]) for n in range(3)]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
-    texts = [event["text"] for event in Notebook(tmp_path).events()]
+    texts = [event["text"] for event in Notebook(tmp_path).events()[1:]]
     assert sorted(texts) == sorted(f"{n} {number}" for n in range(3) for number in range(10))
 
 
@@ -370,6 +372,24 @@ def test_an_editor_that_replaces_a_file_is_no_loss_and_a_lost_file_is_told_once(
     assert "softmax: right." in said and not any("is gone" in line for line in said)
     watched(practice, said, path.unlink, *[lambda: None] * 6)
     assert sum("softmax.py is gone" in line for line in said) == 1
+
+
+def test_what_was_saved_while_nobody_watched_is_checked_at_once(practice: Practice, said: list[str]) -> None:
+    first, second = practice.course.challenges[:2]
+    write(practice, first.name)
+    write(practice, "softmax", "def f(:\n")
+    watched(practice, said, lambda: None)
+    text = "\n".join(said)
+    assert text.index(f"{first.name}: right.") < text.index(f"Next: {second.title}") and "is no Python" in text
+    assert practice.changed() == []
+    watched(practice, said, lambda: None)
+    assert sum("is no Python" in line for line in said) == 1  # what was told once is not told again
+
+
+def test_a_notebook_that_is_taken_away_is_missed(practice: Practice, said: list[str]) -> None:
+    taken = Saving(lambda: shutil.rmtree(practice.notebook.folder), lambda: write(practice, "softmax"))
+    with pytest.raises(DamagedError, match=r"notebook\.json is gone: put \.practice back where it was"):
+        Watcher(practice, said.append, None, taken).watch()
 
 
 def test_two_watchers_at_once_are_refused(practice: Practice, said: list[str]) -> None:

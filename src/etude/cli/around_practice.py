@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from etude.cli.complaints import remark
-from etude.cli.console import say, say_table
+from etude.cli.console import say, say_prose, say_table
 from etude.core.errors import EtudeError, UsageError
 from etude.practice.challenge import Course
 from etude.practice.practising import Practice
@@ -48,15 +48,18 @@ def plan(
         told_goal = goal or (before.goal if before else "")
         told_hours = hours if hours is not None else before.hours if before else 5.0
         planning.Plan(told_goal, told_hours, day, today)
-        practice.notebook.add("planned", goal=told_goal, hours=told_hours, until=until)
-    practice.choose(track=track)
+        practice.choose(track=track)
+        practice.notebook.add("planned", goal=told_goal, hours=told_hours, until=until, track=practice.track)
+    elif track:
+        raise UsageError("--track alone plans nothing: give --goal, --hours or --until too")
     made = planning.plan_of(practice.events)
     if made is None:
         raise UsageError("there is no plan yet: etude practice plan --goal '...' --hours 5 --until 2027-03-01")
     found = practice.standings()
-    todo = planning.left(practice.challenges, found)
+    along = practice.course.along(made.track) if made.track else practice.course.challenges
+    todo = planning.left(along, found)
     for line in planning.told(made, todo, planning.pace(practice.course, found), today):
-        say(line)
+        say_prose(line)
 
 
 def log(
@@ -73,7 +76,7 @@ def log(
         practice.notebook.add("noted", text=note)
     for summary in weekly.summaries(practice.events)[-weeks:]:
         for line in weekly.told(summary, practice.course):
-            say(line)
+            say_prose(line)
 
 
 def try_(
@@ -105,7 +108,7 @@ def try_(
         practice.notebook.add("concluded", experiment=name, conclusion=conclude)
         say("Written down.")
         return
-    say(chosen.question)
+    say_prose(chosen.question)
     if not predict:
         raise UsageError(f"say what you expect first: etude practice try {name} --predict '...'")
     practice.notebook.add("predicted", experiment=name, prediction=predict)
@@ -134,12 +137,12 @@ def read(
         piece = trying.piece(name)
         if took:
             practice.notebook.add("read", piece=name, took=took)
-        say(piece.what)
-        say(f"  take from it: {piece.take}")
+        say_prose(piece.what)
+        say_prose(f"  take from it: {piece.take}")
         return
     done = {event["piece"] for event in practice.events if event["what"] == "read"}
     for piece in trying.pieces().values():
-        say(f"{'read' if piece.name in done else '    '}  {piece.name:<14} {piece.what}")
+        say_prose(f"{'read' if piece.name in done else '    '}  {piece.name:<14} {piece.what}")
 
 
 def portfolio(
@@ -182,7 +185,7 @@ def prove(
     for challenge in [loaded[name]] if name else loaded:
         for line in complaints(challenge, range(seeds)):
             wrong += 1
-            say(line)
+            say_prose(line)
     if wrong:
-        raise EtudeError(f"{wrong} complaints")
-    say(f"{1 if name else len(loaded)} proved")
+        raise EtudeError(f"not proved; complaints: {wrong}")
+    say(f"proved: {1 if name else len(loaded)}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +24,17 @@ RunsFolder = Annotated[
 def say(line: str = "") -> None:
     """Print one line of the answer."""
     print(line)
+
+
+def say_prose(line: str = "") -> None:
+    """Print a line of prose at once: on a terminal it is broken between words, and what follows is set in as it is."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        ahead = " " * (len(line) - len(line.lstrip()))
+        line = textwrap.fill(
+            line, width, subsequent_indent=ahead, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+        )
+    print(line, flush=True)
 
 
 def say_json(data: Any) -> None:

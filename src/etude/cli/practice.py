@@ -10,8 +10,8 @@ from cyclopts import App, Parameter
 
 from etude.cli.around_practice import From, log, new, opened, plan, portfolio, prove, read, try_
 from etude.cli.complaints import remark
-from etude.cli.console import AsJson, say, say_json, say_table
-from etude.core.errors import EtudeError, UsageError, unknown
+from etude.cli.console import AsJson, say, say_json, say_prose, say_table
+from etude.core.errors import EtudeError, UsageError
 from etude.practice.challenge import RUNGS, Challenge, Course
 from etude.practice.practising import RULES, Practice, told
 from etude.practice.standing import Standing
@@ -45,8 +45,7 @@ def watch(
         _once(practice)
         return
     asks = sys.stdin.isatty() and sys.stdout.isatty()
-    watcher = Watcher(practice, say=_say_now, ask=input if asks else None)
-    _say_now("Watching. Save a file and it is checked; Ctrl-C ends. `etude practice hint` in another terminal helps.")
+    watcher = Watcher(practice, say=say_prose, ask=input if asks else None)
     try:
         watcher.watch()
     except KeyboardInterrupt:
@@ -65,11 +64,16 @@ def _begun(course: Path | None, track: str, rules: str, *, here: bool) -> Practi
         practice.choose(rules=rules, track=track)
         new = practice.desk.lay_out()
         if new:
-            say(f"New or gone, and written as starters: {', '.join(new)}.")
-        return practice
-    chosen = rules or _asked_rules()
-    practice = Practice.begin(Path(), course=course, rules=chosen, track=track, here=here, say=remark)
-    say(f"{len(practice.course)} challenges are laid out, a plain file each. The rules: {RULES[chosen]}.")
+            say_prose(f"New or gone, and written as starters: {', '.join(new)}.")
+        if rules:
+            say_prose(f"The rules from now on: {RULES[rules]}.")
+    else:
+        chosen = rules or _asked_rules()
+        practice = Practice.begin(Path(), course=course, rules=chosen, track=track, here=here, say=remark)
+        say_prose(f"Laid out, a plain file each: {len(practice.course)} challenges. The rules: {RULES[chosen]}.")
+    if practice.track:
+        many = len(practice.challenges)
+        say_prose(f"Following the track {practice.track}, {many} challenges; `--track all` follows everything.")
     return practice
 
 
@@ -79,50 +83,64 @@ def _asked_rules() -> str:
     say("What may you look up while you practise? It is for you to say, and your page will show it.")
     for name, meaning in RULES.items():
         say(f"  {name:<14} {meaning}")
-    while (answer := input("documentation? (Enter for yes, or another name) ").strip() or "documentation") not in RULES:
-        say(str(unknown("rule", answer, RULES)))
-    return answer
+    while True:
+        answer = input("documentation? (Enter for yes, or another name) ").strip().lower()
+        if answer in ("", "y", "yes"):
+            return "documentation"
+        if answer in RULES:
+            return answer
+        say(f"{answer!r} is none of them: {', '.join(RULES)}")
 
 
 def _once(practice: Practice) -> None:
-    """Check every file that is not as it was when it was last checked, or was never checked and is no starter."""
-    checked, wrong = 0, []
+    """Check every file that is not as it was when it was last checked, and miss those that are gone."""
+    wrong = []
     for challenge in practice.course:
+        if not practice.desk.path(challenge).exists():
+            wrong.append(challenge.name)
+            _try_to_read(practice, challenge)
+    changed = practice.changed()
+    for challenge in changed:
         try:
-            source = practice.desk.read(challenge)
+            verdict = practice.check(challenge)
         except EtudeError as error:
             remark(str(error))
             wrong.append(challenge.name)
             continue
-        last = practice.desk.kept / f"{challenge.name}.py"
-        if source == (last.read_text(encoding="utf-8") if last.exists() else challenge.starter):
-            continue
-        checked += 1
-        verdict = practice.check(challenge)
         for line in told(challenge, verdict):
-            say(line)
+            say_prose(line)
         if not verdict.passed:
             wrong.append(challenge.name)
-    if not checked:
+    if not changed:
         say("Nothing was changed since it was last checked.")
     if wrong:
         raise EtudeError(f"not right yet: {', '.join(wrong)}")
 
 
-def _say_now(line: str) -> None:
-    print(line, flush=True)
+def _try_to_read(practice: Practice, challenge: Challenge) -> None:
+    """Say what is wrong with a file that cannot be read."""
+    try:
+        practice.desk.read(challenge)
+    except EtudeError as error:
+        remark(str(error))
 
 
 @command.command(name="list")
-def list_(*, course: From = None, json: AsJson = False) -> None:
+def list_(
+    *,
+    course: From = None,
+    every: Annotated[bool, Parameter(name="--all", help="not those of the track alone.", **Switch)] = False,
+    json: AsJson = False,
+) -> None:
     """Show the challenges in order, and where you stand with each."""
     from etude.practice.notebook import Notebook
 
     practice = opened() if course is None and Notebook(Path(), say=remark).exists else None
-    every = practice.course if practice else Course.load(course) if course else Course.load()
+    whole = practice.course if practice else Course.load(course) if course else Course.load()
+    listed = practice.challenges if practice and not every else whole.challenges
     found = practice.standings() if practice else {}
     if json:
-        say_json([_as_json(each, found.get(each.name)) for each in every])
+        say_json([_as_json(each, found.get(each.name)) for each in whole])
         return
     rows = [
         [
@@ -132,11 +150,15 @@ def list_(*, course: From = None, json: AsJson = False) -> None:
             f"{each.minutes[0]:g} to {each.minutes[1]:g}",
             _stands(found.get(each.name)),
         ]
-        for each in every
+        for each in listed
     ]
     say_table(["challenge", "track", "what is built", "minutes", "you"], rows)
-    solved = sum(bool(standing.solved) for standing in found.values())
-    say(f"{solved} of {len(every)} solved" if practice else f"{len(every)} challenges: `etude practice` begins")
+    if practice is None:
+        say(f"{len(whole)} challenges: `etude practice` begins")
+        return
+    solved = sum(bool(found[each.name].solved) for each in listed if each.name in found)
+    more = "" if len(listed) == len(whole) else f" of the track {practice.track}; --all shows all {len(whole)}"
+    say(f"{solved} of {len(listed)} solved{more}")
 
 
 def _stands(standing: Standing | None) -> str:
@@ -145,9 +167,10 @@ def _stands(standing: Standing | None) -> str:
     if standing.back:
         return "has come back"
     if standing.under_way:
-        return f"under way, {standing.rounds[-1].tries} wrong"
+        tries = standing.rounds[-1].tries
+        return f"under way, {tries} wrong" if tries else "under way"
     last = standing.solved[-1]
-    return f"solved in {last.minutes:.0f} min" + ("" if last.unaided else ", helped")
+    return f"solved in {last.told_minutes} min" + ("" if last.unaided else ", helped")
 
 
 def _as_json(challenge: Challenge, standing: Standing | None) -> dict[str, object]:
@@ -175,6 +198,7 @@ def next_() -> None:
     if challenge is None:
         say("All of it is solved.")
         return
+    practice.desk.read(challenge)  # which says so where it is gone
     practice.open(challenge)
     say(f"{challenge.file}: {challenge.title}, {challenge.minutes[0]:g} to {challenge.minutes[1]:g} minutes")
 
@@ -195,9 +219,10 @@ def check(
         say_json(verdict.to_json())
     else:
         for line in told(challenge, verdict):
-            say(line)
+            say_prose(line)
     if not verdict.passed:
-        raise EtudeError(f"{challenge.name} is not right yet (seed {verdict.seed})")
+        again = f" (--seed {verdict.seed} asks the same again)" if verdict.outcome in ("wrong", "raised") else ""
+        raise EtudeError(f"{challenge.name} is not right yet{again}")
 
 
 def _named(practice: Practice, name: str) -> Challenge:
@@ -214,7 +239,8 @@ def hint(name: str = "", /) -> None:
     practice = opened()
     challenge = _named(practice, name)
     rung, words = practice.hint(challenge)
-    say(f"{challenge.name}, hint {rung} of {RUNGS}: {words}")
+    last = ", and there are no more" if rung == RUNGS else ""
+    say_prose(f"{challenge.name}, hint {rung} of {RUNGS}{last}: {words}")
 
 
 @command.command
@@ -222,6 +248,7 @@ def solution(name: str, /) -> None:
     """Show our solution. Your page will say that you saw it, and the challenge comes back a day after you solve it."""
     practice = opened()
     say(practice.solution(practice.course[name]).rstrip())
+    remark("(It is written down that you saw it.)")
 
 
 @command.command
@@ -249,7 +276,7 @@ def answer(
     hard: Annotated[str, Parameter(name="--hard", help="what was hard.")] = "",
     unaided: Annotated[bool, Parameter(name="--unaided", help="you would do it again unaided.", **Switch)] = False,
 ) -> None:
-    """Answer the three questions after a challenge, where nobody asked you."""
+    """Answer the three questions after a challenge with flags, where nobody asked you."""
     practice = opened()
     practice.answer(practice.course[name], hard, sure, unaided)
     say("Written down.")

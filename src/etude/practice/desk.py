@@ -94,5 +94,6 @@ def refuse_foreign(folder: Path) -> None:
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise UsageError(
-            f"{folder} holds {others[0]}{more}: make an empty folder (mkdir practice && cd practice), or add --here"
+            f"{folder.absolute()} holds {others[0]}{more}: make an empty folder (mkdir practice && cd practice), or add"
+            " --here"
         )

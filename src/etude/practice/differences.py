@@ -148,7 +148,7 @@ def _dtype(value: Tensor) -> str:
 def kind(value: Any) -> str:
     """Return a value's type with its article, as in `an int`."""
     name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+    return f"{'an' if name[0] in 'aeiouAEIOU' or name == 'ndarray' else 'a'} {name}"
 
 
 def _short(value: Any, most: int = 100) -> str:

@@ -123,6 +123,8 @@ class Exam:
         across = got.sum(-2 if axis in (-1, got.ndim - 1) else -1) if got.ndim > 1 else sums
         turned = close(across, torch.ones_like(across), 1e-3)
         hint = " (its columns do: the sum runs over the wrong axis)" if turned else ""
+        if not hint and close(got.sum(), torch.ones(()), 1e-3):
+            hint = " (all entries together do: each row is to be divided by its own sum)"
         where = f"{row} {at[-1]}" if len(at) == 1 else f"{row} {at[-1]} of {place(at[:-1], ())}" if at else what
         raise Wrong(f"{where} of {what} sums to {shown(sums[at])}, not to 1{hint}")
 
@@ -163,7 +165,7 @@ class Exam:
         outs = [f(*given) for f, given in zip((theirs, ours), leaves, strict=True)]
         if not isinstance(outs[0], Tensor) or not outs[0].requires_grad:
             raise Wrong(
-                f"no gradient can flow through {what}: it does not hang on its inputs any more"
+                f"no gradient can flow through {what}: it does not depend on its inputs any more"
                 " (did it pass through .item(), .detach(), .tolist(), NumPy or torch.tensor?)"
             )
         if said := misformed(outs[0], outs[1], what):
@@ -175,7 +177,7 @@ class Exam:
         ]
         for name, got, want in zip(inputs, *pairs, strict=True):
             if got is None and want is not None and want.abs().max() > 1e-8:
-                raise Wrong(f"{what} does not hang on {name}: its gradient there is nothing at all")
+                raise Wrong(f"{what} does not depend on {name}: its gradient there is nothing at all")
             if want is not None and got is not None:
                 self.same(got, want, f"the gradient of {what} with respect to {name}", tolerance=1e-3)
 

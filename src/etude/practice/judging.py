@@ -10,7 +10,8 @@ import io
 import time
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from inspect import unwrap
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 
 from etude.practice.challenge import Challenge
 from etude.practice.exam import Exam, Wrong
-from etude.practice.forbidden import forbidden_uses
+from etude.practice.forbidden import HIDING, forbidden_uses
 from etude.practice.theirs import Blank, Theirs
 from etude.practice.verdict import Verdict
 
@@ -50,6 +51,9 @@ def judge(challenge: Challenge, source: str, seed: int) -> Verdict:
         return Verdict(
             "forbidden", f"line {line} uses `{name.lstrip('.')}`, which is what is to be built here", seed=seed
         )
+    if challenge.barred and (used := forbidden_uses(source, HIDING)):
+        line, name = used[0]
+        return Verdict("forbidden", f"line {line} uses `{name}`, which hides what is used: write its name", seed=seed)
     started, said, exam = time.perf_counter(), _Prints(), Exam(seed)
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         outcome, message = _asked(challenge, source, exam, file)
@@ -61,7 +65,7 @@ def _asked(challenge: Challenge, source: str, exam: Exam, file: str) -> tuple[st
     torch.set_num_threads(1)
     theirs = None
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _kept():
             torch.manual_seed(exam.seed)
             theirs = Theirs(_module(challenge.name, source, file), file)
             _check(path := challenge.folder / "check.py", path.stat().st_mtime_ns)(theirs, exam)
@@ -76,6 +80,21 @@ def _asked(challenge: Challenge, source: str, exam: Exam, file: str) -> tuple[st
     finally:
         torch.set_num_threads(threads)
     return "passed", ""
+
+
+@contextlib.contextmanager
+def _kept() -> Iterator[None]:
+    """Put back what an answer replaces in PyTorch, which it is judged by, and find it wrong where it would pass."""
+    places = (torch, torch.Tensor, torch.nn.functional, torch.linalg)
+    before = [(place, name, value) for place in places for name, value in vars(place).items() if callable(value)]
+    try:
+        yield
+    finally:
+        changed = [each for each in before if unwrap(vars(each[0]).get(each[1], Wrong)) is not unwrap(each[2])]
+        for place, name, value in changed:
+            setattr(place, name, value)
+    if changed:
+        raise Wrong(f"`{changed[0][1]}` of PyTorch is replaced by something else: leave it as it is")
 
 
 def _module(name: str, source: str, file: str) -> types.ModuleType:
@@ -105,7 +124,7 @@ def _raised(error: BaseException, file: str, theirs: Theirs | None) -> tuple[str
             told = f"{type(error).__name__}: {error}"
             return "wrong", f"what `{theirs.calls}` returned could not be used as the task says ({told})"
         raise error
-    if isinstance(error, NotImplementedError):
+    if isinstance(error, NotImplementedError) and not error.args:  # PyTorch's own has words
         return "blank", f"line {lines[-1].lineno} is not written yet"
     said = " ".join(str(error).split()) or "no more words"
     if isinstance(error, SystemExit):

@@ -36,6 +36,7 @@ class Notebook:
         self.folder = desk / FOLDER
         self.path, self.backup = self.folder / "notebook.json", self.folder / "notebook.backup.json"
         self.now, self.say = now, say
+        self._told = False
 
     @property
     def exists(self) -> bool:
@@ -59,11 +60,19 @@ class Notebook:
                     f"{error}, nor is {self.backup.name}; your answers are safe in the folders of the tracks and in"
                     f" {FOLDER}/kept: move both notebooks away to begin a new one"
                 ) from None
-            self.say(f"{error}; going on from {self.backup.name} beside it")
+            if not self._told:
+                self.say(f"{error}; going on from {self.backup.name} beside it")
+            self._told = True
             return found
 
     def add(self, what: str, **facts: Any) -> Event:
-        """Write an event down."""
+        """Write an event down.
+
+        Raises:
+            DamagedError: nothing was begun here, or the notebook has gone since.
+        """
+        if what != "begun" and not self.exists:
+            raise DamagedError(f"{self.path} is gone: put {FOLDER} back where it was, and go on")
         self.folder.mkdir(parents=True, exist_ok=True)
         with held(self.folder, "notebook"):
             events = self.events()

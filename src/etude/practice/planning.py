@@ -22,12 +22,14 @@ class Plan:
         hours: a week.
         until: the day by which it is to be done; None where there is none.
         since: the day on which it was made.
+        track: that is planned; all where empty.
     """
 
     goal: str
     hours: float
     until: date | None
     since: date
+    track: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < self.hours <= 80:
@@ -56,7 +58,8 @@ def plan_of(events: Sequence[Event]) -> Plan | None:
     for event in reversed(events):
         if event["what"] == "planned":
             until = date.fromisoformat(event["until"]) if event["until"] else None
-            return Plan(event["goal"], float(event["hours"]), until, date.fromisoformat(event["when"][:10]))
+            since = date.fromisoformat(event["when"][:10])
+            return Plan(event["goal"], float(event["hours"]), until, since, event["track"])
     return None
 
 
@@ -108,14 +111,15 @@ def weeks(todo: Sequence[Challenge], hours: float, pace: float, today: date) -> 
 def told(plan: Plan, todo: Sequence[Challenge], pace: float, today: date) -> list[str]:
     """Return the plan as lines: the goal, the weeks that are left, and whether the day that was set is kept."""
     ahead = weeks(todo, plan.hours, pace, today)
-    lines = [f"Goal: {plan.goal or 'none set'}. {plan.hours:g} hours a week since {plan.since}."]
+    of = f" Track: {plan.track}." if plan.track else ""
+    lines = [f"Goal: {plan.goal or 'none set'}. Hours a week: {plan.hours:g}, since {plan.since}.{of}"]
     if pace != 1:
-        lines.append(f"So far you take {pace:.2f} of the middle of the bands; the weeks below go by that.")
+        lines.append(f"So far you take {pace:.0%} of the time at the middle of the bands; what follows goes by that.")
     if not todo:
         return [*lines, "Everything of it is solved."]
     for week in ahead:
         names = ", ".join(each.name for each in week.challenges) or "(going on)"
-        lines.append(f"  week of {week.begins}: {names} ({week.minutes / 60:.1f} h)")
+        lines.append(f"  from {week.begins}: {names} ({week.minutes / 60:.1f} h)")
     end = ahead[-1].begins + timedelta(days=6)
     needed = sum(middle(each) for each in todo) * pace / 60
     if plan.until is None:

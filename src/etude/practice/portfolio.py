@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import etude
 from etude.core.files import write_text
 from etude.practice.challenge import RUNGS, Challenge
 from etude.practice.planning import middle
@@ -81,6 +82,7 @@ def report(practice: Practice, done: list[Done], name: str = "") -> Report:
         _predicted(practice),
         _weeks(practice),
         _aids(practice, done),
+        _hard(done),
         _answers(done),
     ]
     return Report(
@@ -88,6 +90,7 @@ def report(practice: Practice, done: list[Done], name: str = "") -> Report:
         question="What can I build by myself, and how sure am I of it?",
         abstract=(text(_summary(practice, done)), text(_rules(practice))),
         sections=tuple(section for section in sections if section is not None),
+        made=f"{practice.now().date()}, with Etude {etude.__version__}",
     )
 
 
@@ -120,7 +123,7 @@ def _solved(practice: Practice, done: list[Done]) -> Section:
         every = sum(each.track == track for each in practice.course)
         parts.append(
             Table(
-                ("challenge", "minutes", "band", "against it", "wrong tries", "help", "sure", "again unaided"),
+                ("challenge", "minutes", "band", "vs band", "wrong tries", "help", "sure", "again unaided"),
                 tuple(rows),
                 caption=f"{title}: {len(rows)} of {every}.",
             )
@@ -141,7 +144,7 @@ def _row(each: Done) -> tuple[Cell, ...]:
     again = {True: "yes", False: "no", None: None}[answers.get("unaided")]
     return (
         each.challenge.title,
-        round(first.minutes),
+        first.told_minutes,
         f"{low:g} to {high:g}",
         first.against(each.challenge.minutes),
         first.tries,
@@ -167,10 +170,9 @@ def _calibration(done: list[Done]) -> Section | None:
             bars(
                 rows,
                 Axis("challenge", "challenge"),
-                Axis("ratio", "minutes over the middle of the band"),
+                Axis("ratio", "time, in multiples of the middle of the band"),
                 rules=(Rule("the middle of the band", 1.0),),
-                caption="Time of the first solving of each challenge over the middle of its band. Below 1 is quicker"
-                " than was expected.",
+                caption="Time of the first solving of each challenge, divided by the middle of its band.",
             ),
         ),
     )
@@ -180,8 +182,8 @@ def _returned(done: list[Done]) -> Section | None:
     rows = [
         (
             each.challenge.title,
-            round(each.first.minutes),
-            round(last.minutes),
+            each.first.told_minutes,
+            last.told_minutes,
             f"{ratio:.2f}",
             (last.begun - before.solved).days if before.solved else None,
             "yes" if last.unaided else "no",
@@ -296,6 +298,14 @@ def _aids(practice: Practice, done: list[Done]) -> Section:
             ),
         ),
     )
+
+
+def _hard(done: list[Done]) -> Section | None:
+    rows = tuple(
+        (each.challenge.title, told) for each in done if (told := each.standing.solved[-1].answers.get("hard") or "")
+    )
+    caption = "My own words, after the last solving."
+    return Section("What was hard", (Table(("challenge", "what was hard"), rows, caption=caption),)) if rows else None
 
 
 def _answers(done: list[Done]) -> Section | None:

@@ -113,6 +113,17 @@ class Practice:
         """The challenges of the track, with what they build on."""
         return self.course.along(self.track) if self.track else self.course.challenges
 
+    def changed(self) -> list[Challenge]:
+        """Return what is not as it was when it was last checked, or was never checked and is no starter."""
+        found = []
+        for challenge in self.course:
+            last = self.desk.kept / f"{challenge.name}.py"
+            before = last.read_text(encoding="utf-8") if last.exists() else challenge.starter
+            path = self.desk.path(challenge)
+            if path.exists() and path.read_bytes() not in (before.encode(), challenge.starter.encode()):
+                found.append(challenge)
+        return found
+
     def standings(self) -> dict[str, Standing]:
         """Return where the learner stands, by challenge."""
         return standings(self.events)
@@ -253,4 +264,4 @@ def timed(challenge: Challenge, done: Round) -> str:
     """Return how long a solving took against its band."""
     low, high = challenge.minutes
     aid = "unaided" if done.unaided else "solution seen" if done.seen else f"{done.hints} of {RUNGS} hints"
-    return f"{done.minutes:.0f} min ({done.against(challenge.minutes)} the band of {low:g} to {high:g}), {aid}"
+    return f"{done.told_minutes} min ({done.against(challenge.minutes)} the band of {low:g} to {high:g}), {aid}"

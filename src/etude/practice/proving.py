@@ -50,7 +50,7 @@ def _survives(challenge: Challenge, says: str, verdict: Verdict) -> str:
     if verdict.outcome not in ("wrong", "forbidden", "raised"):
         return f"is {verdict.outcome}, not wrong"
     if says not in verdict.message:
-        return f"is answered with {verdict.message!r}, which does not say {says!r}"
+        return f"is answered with {verdict.message.splitlines()[0]!r}, which does not say {says!r}"
     others = [other.name for other in challenge.mutants if other.says != says and other.says in verdict.message]
     if others:
         return f"is answered as {others[0]!r} is: {verdict.message!r}"

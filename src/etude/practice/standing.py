@@ -39,7 +39,7 @@ class Round:
         solved: when it passed.
         answers: to the three questions after it.
         shown: series that the check drew from the answer.
-        messages: what the checks said, in order, each once in a row.
+        messages: what the checks said of wrong answers, in order; broken files are not among them.
     """
 
     begun: datetime
@@ -55,6 +55,11 @@ class Round:
     @property
     def minutes(self) -> float:
         return self.seconds / 60
+
+    @property
+    def told_minutes(self) -> str:
+        """The minutes as they are written."""
+        return f"{self.minutes:.0f}" if self.minutes >= 0.95 else "under 1"
 
     @property
     def unaided(self) -> bool:
@@ -151,7 +156,7 @@ def _take(standing: Standing, event: Event, worked: float) -> None:
             return
         now.tries += event["outcome"] != "blank"
         message = str(event.get("message", ""))
-        if message and event["outcome"] != "blank" and now.messages[-1:] != [message]:
+        if event["outcome"] == "wrong" and now.messages[-1:] != [message]:
             now.messages.append(message)
 
 

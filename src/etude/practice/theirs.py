@@ -46,13 +46,13 @@ class Theirs:
         def called(*args: Any, **named: Any) -> Any:
             self.calls = _written(name, args, named)
             given = [value for value in (*args, *named.values()) if isinstance(value, Tensor)]
-            before = [(value._version, value) for value in given]
+            before = [(value._version, value.detach().clone(), value) for value in given]
             try:
                 result = function(*args, **named)
-            except NotImplementedError:
-                raise Blank(name) from None
-            for version, value in before:
-                if value._version != version:
+            except NotImplementedError as error:
+                raise (error if error.args else Blank(name)) from None  # PyTorch's own has words
+            for version, was, value in before:
+                if value._version != version or not torch.equal(value.nan_to_num(), was.nan_to_num()):
                     raise Wrong(f"`{name}` changes its input in place (shape {list(value.shape)}): work on a copy")
             if result is None:
                 raise Wrong(f"`{name}` returns None: is a `return` missing?")

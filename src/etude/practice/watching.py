@@ -56,12 +56,17 @@ class Watcher:
         """
         with alone(self.practice.folder):
             try:
-                self.turn_to_next()
+                self.say("Watching. Save a file and it is checked; Ctrl-C ends.")
+                for challenge in self.practice.changed():  # saved while nobody watched
+                    self.say_check(challenge)
+                if self.current is None:
+                    self.turn_to_next()
                 while True:
                     self.sleep(EVERY)
                     self.look()
-            finally:
+            except KeyboardInterrupt:
                 self.practice.notebook.add("left")
+                raise
 
     def turn_to_next(self) -> None:
         """Say what comes next, and begin its time."""
@@ -75,7 +80,7 @@ class Watcher:
         self.practice.open(self.current)
         low, high = self.current.minutes
         self.say("")
-        self.say(f"Next: {self.current.title}. Open {self.current.file} and save it; {low:g} to {high:g} minutes.")
+        self.say(f"Next: {self.current.title}. Write it in {self.current.file} and save; {low:g} to {high:g} minutes.")
 
     def look(self) -> None:
         """Check what was saved since the last look."""
@@ -104,7 +109,7 @@ class Watcher:
         for line in told(challenge, verdict):
             self.say(line)
         if not verdict.passed:
-            if verdict.outcome != "blank":
+            if verdict.outcome in ("wrong", "raised"):
                 self.say(f"  (the same numbers again: etude practice check {challenge.name} --seed {verdict.seed})")
             return
         if again:
@@ -131,6 +136,7 @@ class Watcher:
             while unaided[:1] not in {"y", "n"}:
                 unaided = self.ask(QUESTIONS[2]).strip().lower()
         except EOFError:
+            self.say(f"  later: etude practice answer {challenge.name} --sure 4")
             return
         self.practice.answer(challenge, hard, int(sure), unaided.startswith("y"))
 
@@ -154,5 +160,6 @@ def alone(folder: Path) -> Iterator[None]:
             stack.enter_context(held(folder / FOLDER, "watcher", wait=False))
         except BusyError as error:
             who = str(error).partition(" by ")[2].partition(";")[0]
-            raise BusyError(f"{folder} is watched already, by {who}: save there, or end that with Ctrl-C") from None
+            place = folder.absolute().name
+            raise BusyError(f"{place} is watched already, by {who}: save there, or end that with Ctrl-C") from None
         yield

@@ -86,6 +86,9 @@ def told(summary: Summary, course: Course) -> list[str]:
         sure = [done.answers["sure"] for _, done in summary.solved if "sure" in done.answers]
         if sure:
             lines.append(f"  You were sure to {mean(sure):.1f} of 5.")
+    for name, done in summary.solved:
+        if done.answers.get("hard"):
+            lines.append(f"  Hard in {titles.get(name, name)}: {done.answers['hard']}")
     if summary.again:
         easier = sum(ratio < 1 for _, ratio in summary.again)
         each = ", ".join(f"{titles.get(name, name)} in {ratio:.2f} of the time" for name, ratio in summary.again)

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -39,8 +40,16 @@ def _mistakes(x: Tensor, W_Q: Tensor, W_K: Tensor, W_V: Tensor, W_O: Tensor) -> 
         "your values are x itself: they are x W_V": scaled_dot_product_attention(q, k, x, is_causal=True),
         "your scores are divided by √D, the width of the stream: K, the width of queries and keys, is what they are"
         " summed over": scaled_dot_product_attention(q, k, v, is_causal=True, scale=x.shape[-1] ** -0.5) @ W_O,
+        "the softmax runs over the queries: each query, a row, shares itself out over its keys, dim=-1": (
+            (q @ k.mT / math.sqrt(q.shape[-1])).masked_fill(_future(x), float("-inf")).softmax(-2) @ v @ W_O
+        ),
         "your scores are not divided by √K": scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0) @ W_O,
     }
+
+
+def _future(x: Tensor) -> Tensor:
+    """Return where a key is later than its query, [T, T]."""
+    return torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
 
 
 def _seeing(exam: Exam, theirs: Any, x: Tensor, weights: tuple[Tensor, ...]) -> dict[str, Tensor]:
