@@ -47,11 +47,11 @@ def _mistakes(x: Tensor, weights: list[Tensor], heads: int) -> dict[str, Tensor]
         " [B, T, H, K] first, and T and H change places after": mixed.reshape(B, T, D) @ W_O,
         "your output mixes heads with positions where they are joined: [B, H, T, K] becomes [B, T, H, K] again before"
         " the heads are put side by side": right.reshape(B, T, D) @ W_O,
-        "your head h has every H-th column of the queries, keys and values: it takes K neighbouring columns, from hK on": (
+        "your head h has every H-th column of the queries, keys and values: it takes K neighbours, from hK on": (
             _joined(strided) @ W_O
         ),
         "your head h has every H-th column, where they are split and where they are joined: it takes K"
-        " neighbouring columns, from hK on": strided.permute(0, 2, 3, 1).reshape(B, T, D) @ W_O,
+        " neighbours, from hK on": strided.permute(0, 2, 3, 1).reshape(B, T, D) @ W_O,
         "this is a single head of width D: each head has a pattern of its own": _heads(x, *weights, heads=1),
         "your scores are divided by √D: a head's queries and keys are K = D / H wide": (
             _joined(_attend(split, scale=1 / math.sqrt(D))) @ W_O
