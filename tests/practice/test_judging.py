@@ -147,6 +147,46 @@ def test_a_name_of_ones_own_and_words_are_not(source: str) -> None:
     assert forbidden_uses(source, ["torch.softmax", ".softmax"]) == []
 
 
+BODY = "def softmax(x):\n    return "
+
+
+@pytest.mark.parametrize(
+    ("cheat", "outcome"),
+    [
+        ("import torch\nt = torch\n" + BODY + "t.softmax(x, -1)", "forbidden"),
+        ("import torch\n" + BODY + "torch._softmax(x, -1, False)", "forbidden"),
+        ("import torch\n" + BODY + "getattr(torch, 'soft' + 'max')(x, -1)", "forbidden"),
+        ("import torch\n" + BODY + "vars(torch)['softmax'](x, -1)", "forbidden"),
+        ("import torch\n" + BODY + "torch.__dict__['softmax'](x, -1)", "forbidden"),
+        ("import torch\n" + BODY + "torch.ops.aten.softmax(x, -1)", "forbidden"),
+        (BODY + "__import__('torch').softmax(x, -1)", "forbidden"),
+        (BODY + "eval('x.soft' 'max(-1)')", "forbidden"),
+        ("import sys\n" + BODY + "sys.modules['torch'].softmax(x, -1)", "forbidden"),
+        ("from torch import *\n" + BODY + "x", "forbidden"),
+        ("import torch\ntorch.allclose = lambda *a, **k: True\n" + BODY + "x / x.sum(-1, keepdim=True)", "wrong"),
+        ("import torch\n" + BODY + "x.data.exp_() / x.sum(-1, keepdim=True)", "wrong"),
+        ("import torch\n" + BODY + "torch.full_like(x, 1 / x.shape[-1])", "wrong"),
+    ],
+)
+def test_a_lazy_answer_does_not_pass(softmax: Challenge, cheat: str, outcome: str) -> None:
+    allclose = torch.allclose
+    assert judge(softmax, cheat, 0).outcome == outcome
+    assert torch.allclose is allclose
+
+
+def test_what_a_person_writes_without_guile_is_no_hiding(softmax: Challenge) -> None:
+    honest = (
+        softmax.solution
+        + "\nmodel = type('M', (), {'eval': lambda self: 1})()\nmodel.eval()\nprint(getattr(model, 'eval')())\n"
+    )
+    assert judge(softmax, honest, 0).passed
+
+
+def test_pytorchs_own_not_implemented_is_no_blank(softmax: Challenge) -> None:
+    verdict = judge(softmax, "import torch\n" + BODY + "torch.linalg.svd(torch.ones(2, 2, dtype=torch.long))", 0)
+    assert verdict.outcome == "raised" and "Long" in verdict.message
+
+
 def test_the_line_is_told() -> None:
     assert forbidden_uses("import torch\n\nx = torch.softmax(1)", ["torch.softmax"]) == [(3, "torch.softmax")]
 

@@ -18,6 +18,7 @@ def check(theirs: Any, exam: Exam) -> None:
     _everywhere(theirs, exam)
     _unknown(theirs, exam)
     _nobody(theirs, exam)
+    _once(theirs, exam)
 
 
 def _given(exam: Exam) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,6 +109,14 @@ def _unknown(theirs: Any, exam: Exam) -> None:
         "the gradient of your loss, times the number of steps with the expert, where towards is nan elsewhere,",
         axes=("step", "world", "coordinate"),
     )
+
+
+def _once(theirs: Any, exam: Exam) -> None:
+    predicted, towards, present = _given(exam)
+    once = torch.zeros_like(present)
+    once[0, 0] = True
+    right = _slow(predicted, towards, once).item()
+    exam.same(theirs.attention_loss(predicted, towards, once), right, "your loss where the expert is there once")
 
 
 def _nobody(theirs: Any, exam: Exam) -> None:

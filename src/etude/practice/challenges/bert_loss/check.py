@@ -28,6 +28,13 @@ def check(theirs: Any, exam: Exam) -> None:
         "where no position has a label the loss is not a number, 0 / 0: `masked` is then 0",
     )
     exam.same(got, _next(next_logits, is_next), "your loss where no position has a label")
+    one = none.clone()
+    one[-1, 1] = labels.max()
+    exam.same(
+        theirs.bert_loss(logits, one, next_logits, is_next),
+        _loss(logits, one, next_logits, is_next),
+        "your loss where a single position has a label",
+    )
     large = 300.0 * logits
     unlikely = torch.where(labels == -100, -100, large.argmin(-1))
     got = theirs.bert_loss(large, unlikely, next_logits, is_next)

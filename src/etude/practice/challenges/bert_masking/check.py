@@ -13,9 +13,10 @@ MASK, SPECIAL, VOCABULARY = 3, 4, 60
 
 
 def check(theirs: Any, exam: Exam) -> None:
-    """Ask with texts long enough that every case occurs, with several shares, and with special tokens alone."""
+    """Ask with texts long enough that every case occurs, several shares and none, and special tokens alone."""
     for batch, length, share in ((4, 60, 0.15), (3, 50, 0.5), (2, 40, 1.0), (2, 7, 0.0)):
         _ask(theirs, exam, batch, length, share)
+    _unsaid(theirs, exam)
     tokens = torch.zeros(2, 5, dtype=torch.int64)
     u = exam.uniform(2, 5) * 0.1
     inputs, labels = _pair(exam, theirs.masked(tokens, tokens == 0, u, u, tokens + 9, MASK))
@@ -31,9 +32,19 @@ def _pair(exam: Exam, got: Any) -> tuple[Tensor, Tensor]:
     return got[0], got[1]
 
 
+def _unsaid(theirs: Any, exam: Exam) -> None:
+    """Ask with no share given, where chosen_u takes each hundredth and a half once."""
+    u = ((exam.permutation(100) + 0.5) / 100).view(2, 50)
+    tokens = exam.integers(VOCABULARY, 2, 50, low=SPECIAL)
+    _, labels = _pair(exam, theirs.masked(tokens, tokens < SPECIAL, u, u, tokens, MASK))
+    count = int((torch.as_tensor(labels) != -100).sum())
+    exam.ask(count == 15, f"{count} of 100 positions are chosen where no share is given: the share is then 0.15")
+
+
 def _ask(theirs: Any, exam: Exam, batch: int, length: int, share: float) -> None:
     tokens = exam.integers(VOCABULARY, batch, length, low=SPECIAL)
     tokens[:, 0], tokens[:, length // 2 :: 5] = 0, 1
+    tokens[torch.arange(length) >= length - 1 - torch.arange(batch)[:, None]] = 2  # as padding, more in each text
     special = tokens < SPECIAL
     chosen_u, kind_u = exam.uniform(batch, length), exam.uniform(batch, length)
     other = (tokens + exam.integers(VOCABULARY - SPECIAL, batch, length, low=1) - SPECIAL) % (
@@ -53,13 +64,17 @@ def _ask(theirs: Any, exam: Exam, batch: int, length: int, share: float) -> None
 
 
 def _plant(tokens: Tensor, chosen_u: Tensor, kind_u: Tensor, share: float) -> None:
-    """Have a special token drawn, a position of each kind chosen, and one of each kind not."""
+    """Have a special token drawn, a position of each kind chosen, one of each kind not, and draws on two bounds."""
     chosen_u[:, 0] = 0.5 * share
     kind_u[:, 0] = 0.1
     for n, kind in enumerate((0.4, 0.85, 0.95)):
         chosen_u[:, 1 + n] = 0.5 * share
         chosen_u[:, 4 + n if tokens.shape[1] > 10 else 1 + n] = min(1.0, 0.5 + 0.5 * share) if share < 1 else 0.5
         kind_u[:, 1 + n] = kind_u[:, 4 + n if tokens.shape[1] > 10 else 1 + n] = kind
+    if share < 1:
+        chosen_u[:, 7 if tokens.shape[1] > 10 else 4] = share
+    if tokens.shape[1] > 10:
+        chosen_u[:, 8], kind_u[:, 8] = 0.5 * share, 0.8
 
 
 def _labels(
@@ -96,6 +111,9 @@ def _labels(
             "the positions that are not chosen have the labels, and those that are have none": torch.where(
                 chosen, -100, tokens
             ),
+            "a position is chosen where chosen_u is equal to share: it is chosen below": torch.where(
+                (chosen_u <= share) & ~special, tokens, -100
+            ),
             "positions are chosen where chosen_u is above share": torch.where((~drawn) & ~special, tokens, -100),
             "only the positions that are read as [MASK] have labels: all that are chosen have": torch.where(
                 chosen & (inputs == MASK), tokens, -100
@@ -127,6 +145,9 @@ def _inputs(exam: Exam, inputs: Tensor, tokens: Tensor, chosen: Tensor, kind_u: 
             "every chosen token is read as [MASK]: a tenth is another token, and a tenth stays as it is": hidden,
             "the two tenths are exchanged: where 0.8 <= kind_u < 0.9 it is the token of `other`, above that its own": (
                 torch.where(chosen & (kind_u >= 0.9), other, tokens.masked_fill(chosen & (kind_u < 0.8), MASK))
+            ),
+            "where kind_u is just 0.8 the mask is read: it is read below, and there the token of `other`": torch.where(
+                chosen & (kind_u <= 0.8), MASK, torch.where(chosen & (kind_u < 0.9), other, tokens)
             ),
             "two tenths are another token and none stays as it was: from 0.9 on it is its own": torch.where(
                 chosen & (kind_u >= 0.8), other, hidden

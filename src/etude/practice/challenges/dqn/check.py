@@ -26,6 +26,8 @@ def _targets(theirs: Any, exam: Exam) -> None:
     ended = torch.zeros(steps, dtype=torch.bool)
     ended[exam.permutation(steps)[: exam.random.randint(1, steps - 2)]] = True
     rewards, q = exam.normal(steps), exam.normal(steps, choices) + 2
+    bad = int((~ended).nonzero()[0])
+    q[bad] = -q[bad].abs() - 0.5  # a state from which all is loss
     discount = exam.random.uniform(0.6, 0.95)
     on = (~ended).float()
     best = q.max(-1).values
@@ -46,6 +48,9 @@ def _targets(theirs: Any, exam: Exam) -> None:
             "the reward is cut where the episode ends: the last reward counts": on * (rewards + discount * best),
             "the maximum runs over the steps as well: each step has its own best action": (
                 rewards + discount * on * q.max()
+            ),
+            "what follows is taken for 0 where all actions are worth less: the best of them may be below 0": (
+                rewards + discount * on * best.clamp(min=0)
             ),
             "the mean over the actions is taken: y has the best of them": rewards + discount * on * q.mean(-1),
             "the worst action is taken: y has the best of them": rewards + discount * on * q.min(-1).values,
@@ -118,7 +123,7 @@ def _gradient(theirs: Any, exam: Exam) -> None:
     flows = torch.autograd.grad(loss, [q], allow_unused=True) if getattr(loss, "requires_grad", False) else (None,)
     exam.ask(
         flows[0] is not None,
-        "no gradient can flow through your loss to q: it does not hang on it any more (did it pass through .item(),"
+        "no gradient can flow through your loss to q: it does not depend on it any more (did it pass through .item(),"
         " .detach() or torch.tensor?)",
     )
     rows = torch.arange(len(y))

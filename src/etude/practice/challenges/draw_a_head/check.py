@@ -11,6 +11,9 @@ from etude.practice.exam import Exam
 
 SVG = "{http://www.w3.org/2000/svg}"
 WORDS = ("the", "cat", " sat", "on", "mat", ".", "é", "42", "The", "a")
+CELL = 20
+"""The side of a cell where none is given."""
+
 AWKWARD = ("<s>", "R&B", "a < b", '"so"', "it's", "&amp;", "]]>", "</title>")
 
 
@@ -20,15 +23,15 @@ def check(theirs: Any, exam: Exam) -> None:
         pattern = torch.softmax(exam.normal(length, length, scale=1.5), dim=-1)
         _read(theirs, exam, pattern, exam.random.sample(WORDS, length), exam.random.choice([10, 12, 16]))
     scores = exam.normal(4, 4).masked_fill(torch.ones(4, 4).triu(1) > 0, float("-inf"))
-    _read(theirs, exam, torch.softmax(scores, dim=-1), exam.random.sample(WORDS, 4), 20)
+    _read(theirs, exam, torch.softmax(scores, dim=-1), exam.random.sample(WORDS, 4), CELL)
     for awkward in AWKWARD:
         pattern = torch.softmax(exam.normal(2, 2), dim=-1)
-        _read(theirs, exam, pattern, exam.random.sample([awkward, exam.random.choice(WORDS)], 2), 20)
+        _read(theirs, exam, pattern, exam.random.sample([awkward, exam.random.choice(WORDS)], 2), CELL)
 
 
 def _read(theirs: Any, exam: Exam, pattern: Tensor, tokens: list[str], cell: int) -> None:
     length = len(tokens)
-    got = theirs.draw(pattern, list(tokens), cell)
+    got = theirs.draw(pattern, list(tokens), *([] if cell == CELL else [cell]))
     exam.ask(isinstance(got, str), f"draw returns a {type(got).__name__}: give the text of the SVG")
     rects = _rects(exam, got, tokens, cell)
     exam.ask(
@@ -99,11 +102,12 @@ def _rects(exam: Exam, text: str, tokens: list[str], cell: int) -> list[ElementT
         if root.tag == "svg"
         else f"the outermost element is {root.tag!r}: it should be an svg",
     )
-    side = len(tokens) * cell
+    side, unsaid = len(tokens) * cell, ", as where `cell` is not given," if cell == CELL else ""
     for name in ("width", "height"):
         exam.ask(
             _number(exam, root, name) == side,
-            f"the svg's {name} is {root.get(name)}: with {len(tokens)} cells of {cell} pixels it should be {side}",
+            f"the svg's {name} is {root.get(name)}: with {len(tokens)} cells of {cell} pixels{unsaid} it should be"
+            f" {side}",
         )
     return list(root.iter(f"{SVG}rect"))
 
@@ -144,6 +148,6 @@ def _title(exam: Exam, rect: ElementTree.Element, query: str, key: str, share: f
     except ValueError:
         told = -1.0
     exam.ask(
-        abs(told - share) < 0.0051,
+        abs(told - share) < 0.0051 and len(number.strip().partition(".")[2]) <= 2,
         f"the title of {want!r} says a share of {number}, and it is {shown(share)}: give it to two digits, as 0.37",
     )

@@ -12,7 +12,7 @@ AXES = ("step", "world")
 
 
 def check(theirs: Any, exam: Exam) -> None:
-    """Ask about episodes of even and odd length, about chains by draws that no chance is equal to, and about scores."""
+    """Ask about episodes of even and odd length, about chains, also by draws that equal a chance, and about scores."""
     worlds = exam.random.randint(2, 5)
     for steps in (2 * exam.random.randint(3, 6) + 1, 2 * exam.random.randint(3, 6), 1):
         for kind in ("full", "none", "half"):
@@ -62,7 +62,7 @@ def _walk(uniform: Tensor, step: Callable[[bool, float], bool], first: bool = Tr
 
 
 def _chains(theirs: Any, steps: int, worlds: int, exam: Exam) -> None:
-    uniform = (exam.integers(64, steps, worlds) + 0.5) / 64
+    uniform = exam.integers(64, steps, worlds) / 64  # some equal a chance exactly
     out, back = exam.random.choice(((2, 5), (3, 6), (5, 3), (6, 2)))
     leaves, comes = out / 16, back / 16
     want = _walk(uniform, lambda here, u: u >= leaves if here else u < comes)
@@ -74,6 +74,9 @@ def _chains(theirs: Any, steps: int, worlds: int, exam: Exam) -> None:
         want,
         f"your presence of an expert that leaves with chance {leaves} and comes with {comes}",
         unless={
+            "a draw that is equal to its chance makes the event happen: it happens where uniform[t] is below": _walk(
+                uniform, lambda here, u: u > leaves if here else u <= comes
+            ),
             "leaving and staying are exchanged: one that is present is absent next where uniform < leaves": _walk(
                 uniform, lambda here, u: u < leaves if here else u < comes
             ),
@@ -126,6 +129,11 @@ def _transmits(theirs: Any, exam: Exam) -> None:
             "only the score with the expert for the first half counts": gains[1],
             "A_full is compared with A_half: each is compared with A_solo": (full - half) / expert,
         },
+    )
+    exam.same(
+        theirs.cultural_transmission(full / 8, half / 8, solo / 8, expert / 8),
+        sum(gains) / 2,
+        "your transmission with an expert that scores less than 1, as with all scores eight times as large,",
     )
     for nothing in (0.0, -exam.random.uniform(0.5, 2.0)):
         exam.same(

@@ -34,6 +34,7 @@ def check(theirs: Any, exam: Exam) -> None:
     for same in (question, question.upper(), f"  {question} "):
         among = [*examples[:at], (same, "the answer that is sought"), *examples[at:]]
         _read(theirs, exam, task, among, question, 3)
+    _read(theirs, exam, task, [*examples[:at], (question, "the answer that is sought")], f" {question.upper()} ", 3)
     _read(theirs, exam, task, [(question, "yes")], question, 1)
 
 
@@ -93,9 +94,10 @@ def _no_leak(exam: Exam, examples: list[tuple[str, str]], question: str, lines: 
     for q, a in examples:
         shown = f"Question: {q}" in lines[:-2] or f"Answer: {a}" in lines
         if _same(q, question) and shown:
-            spelled = (
-                "" if q == question else f" (it is spelled {q!r} there: capitals and blanks do not make it another)"
-            )
+            spelled = f" (it is spelled {q!r} there: capitals and blanks do not make it another)"
+            if question != question.strip():
+                spelled = " (the blanks at the ends of the question that is asked do not make it another)"
+            spelled = "" if q == question else spelled
             exam.ask(False, f"the question that is asked is among the examples, with its answer{spelled}{told}")
 
 

@@ -51,11 +51,11 @@ def check(theirs: Any, exam: Exam) -> None:
             unless["a position sees its future: a change of the last token changes logits before it"] = got
         exam.same(got, _gpt(tokens, **given), what, unless=unless, axes=("text", "position", "token"), tolerance=1e-3)
     given, tokens = _weights(exam, 1, 2), exam.integers(7, 2, 4)
-    inputs = {"embedding": given["embedding"], "positions": given["positions"]} | given["blocks"][0]
+    inputs = {name: given[name] for name in ("embedding", "positions", "norm")} | given["blocks"][0]
 
     def packed(run: Any) -> Any:
-        return lambda e, p, *block: run(
-            tokens, e, p, [dict(zip(given["blocks"][0], block, strict=True))], given["norm"], 2
+        return lambda e, p, norm, *block: run(
+            tokens, e, p, [dict(zip(given["blocks"][0], block, strict=True))], norm, 2
         )
 
     exam.gradients(packed(theirs.gpt), packed(_gpt), inputs, "your gpt")

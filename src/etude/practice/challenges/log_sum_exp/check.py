@@ -48,6 +48,15 @@ def check(theirs: Any, exam: Exam) -> None:
         "with one row near 500 and another near -500 the second is lost: move each row by its own largest score",
     )
     exam.same(theirs.log_sum_exp(apart), _reference(apart), "your log_sum_exp of a row near 500 and one near -500")
+    wide = exam.normal(rows, columns)
+    wide[:, exam.random.randrange(columns)] += 1000.0
+    got = theirs.log_sum_exp(wide)
+    exam.ask(
+        bool(got.isfinite().all()),
+        "with one score of a row near 1000 and the others near 0 the result is not finite: what is taken from all"
+        " scores has to leave none above 0, and less than the largest of the row does not",
+    )
+    exam.same(got, _reference(wide), "your log_sum_exp of rows with one score near 1000")
     masked = exam.normal(rows, columns)
     masked[:, 1:] = masked[:, 1:].masked_fill(exam.uniform(rows, columns - 1) < 0.5, float("-inf"))
     exam.same(theirs.log_sum_exp(masked), _reference(masked), "your log_sum_exp of rows with scores of -infinity")

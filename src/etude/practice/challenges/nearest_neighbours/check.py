@@ -21,7 +21,9 @@ def check(theirs: Any, exam: Exam) -> None:
     _ties(theirs, exam)
     for _ in range(2):
         _cosines(theirs, exam)
+    _tied_cosines(theirs, exam)
     _others(theirs, exam)
+    _tied_others(theirs, exam)
 
 
 def _points(exam: Exam, count: int, width: int, high: int = 40) -> Tensor:
@@ -97,6 +99,16 @@ def _in_order(got: Tensor, want: Tensor, away: np.ndarray, exam: Exam) -> None:
     )
 
 
+def _tied_cosines(theirs: Any, exam: Exam) -> None:
+    """Ask with keys along the axes, so that many have the same cosine without rounding."""
+    keys = torch.eye(4)[exam.integers(4, 24)] * 2.0 ** exam.integers(4, 24, 1)
+    queries = torch.tensor([[3.0, 4.0, 0.0, 0.0], [0.0, 0.0, -4.0, 3.0], [0.0, 2.0, 0.0, 0.0]])
+    away = -(queries @ keys.T / keys.norm(dim=1)).double().numpy()
+    got, want = theirs.nearest_by_cosine(queries, keys, 20), _ordered(away, 20)
+    _in_order(got, want, away, exam)
+    exam.same(got, want, "your list of keys by cosine where some cosines are equal", axes=AXES)
+
+
 def _cosines(theirs: Any, exam: Exam) -> None:
     count, width, k = *exam.sizes(2, least=3, most=6), 3
     while True:  # until no two cosines are so near that rounding could exchange them
@@ -157,6 +169,15 @@ def _others(theirs: Any, exam: Exam) -> None:
         unless={"a copy of a key under another number is not found: only the key itself is left out": _ordered(far, k)},
         axes=("key", "place"),
     )
+
+
+def _tied_others(theirs: Any, exam: Exam) -> None:
+    keys = _points(exam, 24, 2, high=2)
+    away = _away(keys.numpy(), keys.numpy(), "sqeuclidean")
+    np.fill_diagonal(away, np.inf)
+    got, want = theirs.nearest_others(keys, 20), _ordered(away, 20)
+    _in_order(got, want, away, exam)
+    exam.same(got, want, "your list of nearest others where some are equally far", axes=("key", "place"))
 
 
 def _without(away: np.ndarray, k: int) -> Tensor:

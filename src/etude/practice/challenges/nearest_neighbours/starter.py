@@ -30,7 +30,7 @@ def nearest_by_cosine(queries: Tensor, keys: Tensor, k: int) -> Tensor:
 
 
 def nearest_others(keys: Tensor, k: int) -> Tensor:
-    """Find the k nearest of the other keys for each key, by squared distance, of shape [N, k], N > k.
+    """Find the k nearest of the other keys for each key, by squared distance, of shape [N, k], N > k: order as above.
 
     A key does not find itself. It does find a copy of itself that has another number, at a distance of 0.
     """

@@ -1,5 +1,6 @@
 """Whether the objective is clipped where it should be, and only there."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,9 @@ def check(theirs: Any, exam: Exam) -> None:
     )
     _unmoved(theirs, exam)
     for _ in range(2):
-        _fraction(theirs, *_given(exam), exam)
+        now, before, _, clip = _given(exam)
+        _fraction(theirs, now, before, clip, exam)
+    _near(theirs, exam)
 
 
 def _given(exam: Exam) -> tuple[Tensor, Tensor, Tensor, float]:
@@ -125,7 +128,16 @@ def _unmoved(theirs: Any, exam: Exam) -> None:
     )
 
 
-def _fraction(theirs: Any, now: Tensor, before: Tensor, gain: Tensor, clip: float, exam: Exam) -> None:
+def _near(theirs: Any, exam: Exam) -> None:
+    """Ask for the fraction where the ratio, its inverse and its logarithm lie on different sides of the bounds."""
+    clip = exam.random.uniform(0.3, 0.4)
+    above, between, below = 1 + clip, math.exp(clip), 1 / (1 - clip)
+    near = [(above + between) / 2] * 3 + [(between + below) / 2, (1 - clip + math.exp(-clip)) / 2, 0.4]
+    before = -exam.uniform(len(near), low=1.0, high=3.0)
+    _fraction(theirs, before + torch.tensor(near).log()[exam.permutation(len(near))], before, clip, exam)
+
+
+def _fraction(theirs: Any, now: Tensor, before: Tensor, clip: float, exam: Exam) -> None:
     ratio = (now - before).exp()
     above, below = (ratio > 1 + clip).float(), (ratio < 1 - clip).float()
     exam.same(
@@ -139,6 +151,12 @@ def _fraction(theirs: Any, now: Tensor, before: Tensor, gain: Tensor, clip: floa
             "that is the number of steps; their share is asked for": (above + below).sum(),
             "the difference of the log-probabilities is measured, not that of the ratio from 1": (
                 ((now - before - 1).abs() > clip).float().mean()
+            ),
+            "the logarithm of the ratio is measured: it is the ratio that is further than epsilon from 1": (
+                ((now - before).abs() > clip).float().mean()
+            ),
+            "the ratio counted is the wrong way round: it is the new policy's probability over the old one's": (
+                (((before - now).exp() - 1).abs() > clip).float().mean()
             ),
         },
     )

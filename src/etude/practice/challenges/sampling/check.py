@@ -71,16 +71,20 @@ def _in_order(theirs: Any, exam: Exam) -> None:
     """Ask with shares 0.4, 0.3, 0.2 and 0.1, for which the order of the steps decides what is kept."""
     order = exam.permutation(4)
     logits = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()[order] + float(exam.normal(1))
-    exam.same(
-        theirs.shares(logits, 1.0, 2, 0.55),
-        _shares(logits, 1.0, 2, 0.55),
-        "with shares of 0.4, 0.3, 0.2 and 0.1, shares(logits, top_k=2, top_p=0.55)",
-        unless={
-            "top-p counts the shares from before top-k: it works on what top-k gives, which sums to 1": _shares(
-                logits, 1.0, 2
-            )
-        },
-    )
+    for top_p in (0.55, 0.65):
+        exam.same(
+            theirs.shares(logits, 1.0, 2, top_p),
+            _shares(logits, 1.0, 2, top_p),
+            f"with shares of 0.4, 0.3, 0.2 and 0.1, shares(logits, top_k=2, top_p={top_p})",
+            unless={
+                "top-p counts the shares from before top-k: it works on what top-k gives, which sums to 1": _shares(
+                    logits, 1.0, 2
+                ),
+                f"the likeliest has 0.4 of the 0.7 that top-k keeps, less than {top_p}: it is not enough for top-p": (
+                    _shares(logits, 1.0, 1)
+                ),
+            },
+        )
     exam.same(
         theirs.shares(logits, 0.25, 0, 0.6),
         _shares(logits, 0.25, 0, 0.6),

@@ -41,6 +41,14 @@ def check(theirs: Any, exam: Exam) -> None:
         "with one row near 500 and another near -500 the second is lost: move each row by its own largest score",
     )
     exam.same(theirs.softmax(apart), torch.softmax(apart, dim=-1), "softmax of a row near 500 and one near -500")
+    wide = exam.normal(rows, columns)
+    wide[:, exam.random.randrange(columns)] += 1000.0
+    exam.ask(
+        bool(theirs.softmax(wide).isfinite().all()),
+        "with one score of a row near 1000 and the others near 0 the result is not finite: what is taken from all"
+        " scores has to leave none above 0, and less than the largest of the row does not",
+    )
+    exam.same(theirs.softmax(wide), torch.softmax(wide, dim=-1), "softmax of rows with one score near 1000")
     exam.gradients(
         theirs.softmax, lambda x: torch.softmax(x, dim=-1), {"x": exam.normal(rows, columns)}, "your softmax"
     )
