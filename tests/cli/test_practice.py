@@ -104,8 +104,20 @@ def test_an_experiment_is_run_after_it_was_predicted(desk: Path, etude: Call, mo
     assert code == 0 and out.index("Your prediction is written down") < out.index("You predicted: a third")
     assert "report.html" in out
     assert etude("try", "sizes", "--conclude", "less")[1] == "Written down.\n"
+    main(["run", "sizes", "--quiet"])  # the same run, which is not taken along twice
     etude("portfolio")
-    assert (desk / "portfolio" / "studies" / "sizes.html").exists()
+    assert [path.name for path in (desk / "portfolio" / "studies").iterdir()] == ["sizes.html"]
+
+
+def test_studies_that_were_run_on_the_side_are_taken_along(
+    desk: Path, etude: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETUDE_RUNS", str(desk / "runs"))
+    etude("--once")
+    assert main(["run", "sizes", "--quiet"]) == 0
+    page = Path(etude("portfolio")[1].strip())
+    (copied,) = (desk / "portfolio" / "studies").iterdir()
+    assert copied.name.startswith("sizes-") and f"studies/{copied.name}" in page.read_text(encoding="utf-8")
 
 
 def test_challenges_of_ones_own(desk: Path, etude: Call) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from etude.cli.complaints import remark
-from etude.cli.console import say, say_prose, say_table
+from etude.cli.console import RunsFolder, say, say_prose, say_table
 from etude.core.errors import EtudeError, UsageError
 from etude.practice.challenge import Course
 from etude.practice.practising import Practice
@@ -150,11 +151,12 @@ def portfolio(
     /,
     *,
     name: Annotated[str, Parameter(name="--name", help="yours, for the title.")] = "",
+    runs: RunsFolder = None,
 ) -> None:
     """Write a page and a repository of what you can show, honest about the help you took."""
     from etude.practice.portfolio import portfolio as write
 
-    say(str(write(opened(), folder, name)))
+    say(str(write(opened(), folder, name, runs or Path(os.environ.get("ETUDE_RUNS") or "runs"))))
 
 
 def new(

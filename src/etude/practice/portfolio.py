@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import etude
 from etude.core.files import write_text
+from etude.core.shelf import Shelf
 from etude.practice.challenge import RUNGS, Challenge
 from etude.practice.planning import middle
 from etude.practice.practising import RULES, Practice
@@ -22,6 +22,23 @@ from etude.report.blocks import Block, Code, Details, Report, Section, Table, te
 from etude.report.charts import bars, lines
 from etude.report.figures import Cell
 from etude.report.publish import publish
+
+
+@dataclass(frozen=True)
+class Studied:
+    """A study whose page is taken along.
+
+    Attributes:
+        title: what it asks.
+        command: what made it.
+        place: of its page, relative to the portfolio.
+        predicted: whether a prediction was written down before.
+    """
+
+    title: str
+    command: str
+    place: str
+    predicted: bool
 
 
 @dataclass(frozen=True)
@@ -55,24 +72,25 @@ def done_of(practice: Practice) -> list[Done]:
     return kept
 
 
-def portfolio(practice: Practice, folder: Path, name: str = "") -> Path:
+def portfolio(practice: Practice, folder: Path, name: str = "", runs: Path | None = None) -> Path:
     """Write the portfolio and return the path of its page.
 
     Args:
         practice: whose.
         folder: is made, or written anew: `report.html`, `README.md`, `solutions/` and `studies/`.
         name: of the person, for the title.
+        runs: a folder of runs; the pages of the studies in it are taken along.
     """
     done = done_of(practice)
     for each in done:
         write_text(folder / "solutions" / each.challenge.file, each.source)
-    studies = _copy_studies(practice, folder)
-    page = publish(report(practice, done, name), folder)
+    studies = [*_tried(practice, folder), *_others(practice, folder, runs)]
+    page = publish(report(practice, done, name, studies), folder)
     write_text(folder / "README.md", _readme(practice, done, studies, name))
     return page
 
 
-def report(practice: Practice, done: list[Done], name: str = "") -> Report:
+def report(practice: Practice, done: list[Done], name: str = "", studies: Sequence[Studied] = ()) -> Report:
     """Return the page."""
     sections = [
         _solved(practice, done),
@@ -80,6 +98,7 @@ def report(practice: Practice, done: list[Done], name: str = "") -> Report:
         _returned(done),
         _trained(done),
         _predicted(practice),
+        _studied(studies),
         _weeks(practice),
         _aids(practice, done),
         _hard(done),
@@ -249,6 +268,13 @@ def _predicted(practice: Practice) -> Section | None:
     return Section("Predicted, then seen", tuple(parts)) if parts else None
 
 
+def _studied(studies: Sequence[Studied]) -> Section | None:
+    rows = tuple((each.title, each.command, each.place, "yes" if each.predicted else "no") for each in studies)
+    columns = ("study", "made by", "its page, beside this one", "predicted before")
+    caption = "Studies of Etude that I ran. Their pages say what was measured and how it is made again."
+    return Section("Studies that I ran", (Table(columns, rows, caption=caption),)) if rows else None
+
+
 def _weeks(practice: Practice) -> Section | None:
     every = summaries(practice.events)
     if not every:
@@ -315,24 +341,39 @@ def _answers(done: list[Done]) -> Section | None:
     return Section("My answers", folded, intro="The last answer that passed, each as it was written.")
 
 
-def _copy_studies(practice: Practice, folder: Path) -> dict[str, str]:
-    """Copy the pages of the experiments that were run, and return their places by experiment."""
-    places = {}
+def _tried(practice: Practice, folder: Path) -> Iterator[Studied]:
+    """Copy the pages of the experiments that were predicted and run."""
     for name, told in predictions(practice.events).items():
         page = Path(told["page"]) if told.get("page") else None
-        if page is not None and page.is_file():
-            place = folder / "studies" / f"{name}.html"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(page, place)
-            places[name] = place.relative_to(folder).as_posix()
-    return places
+        if page is not None and page.is_file() and name in experiments():
+            chosen = experiments()[name]
+            yield Studied(chosen.title, chosen.line, _copied(page, folder, name), predicted=True)
 
 
-def _readme(practice: Practice, done: list[Done], studies: Mapping[str, str], name: str) -> str:
+def _others(practice: Practice, folder: Path, runs: Path | None) -> Iterator[Studied]:
+    """Copy the pages of the other studies in a folder of runs."""
+    if runs is None or not runs.is_dir():
+        return
+    tried = {told.get("page") for told in predictions(practice.events).values()}
+    for run in Shelf(runs):
+        page = run.path / "report.html"
+        if "report.html" in run.files and str(page.absolute()) not in tried:
+            kind = str(run.recipe_data["kind"])
+            yield Studied(kind, f"etude run {kind}", _copied(page, folder, run.id), predicted=False)
+
+
+def _copied(page: Path, folder: Path, name: str) -> str:
+    place = folder / "studies" / f"{name}.html"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(page, place)
+    return place.relative_to(folder).as_posix()
+
+
+def _readme(practice: Practice, done: list[Done], studies: Sequence[Studied], name: str) -> str:
     return "\n".join(_readme_lines(practice, done, studies, name)) + "\n"
 
 
-def _readme_lines(practice: Practice, done: list[Done], studies: Mapping[str, Any], name: str) -> Iterator[str]:
+def _readme_lines(practice: Practice, done: list[Done], studies: Sequence[Studied], name: str) -> Iterator[str]:
     yield f"# Practice{f' of {name}' if name else ''}"
     yield ""
     yield _summary(practice, done)
@@ -346,9 +387,9 @@ def _readme_lines(practice: Practice, done: list[Done], studies: Mapping[str, An
         yield f"- [{each.challenge.title}](solutions/{each.challenge.file}), {solved.date()}"
     if studies:
         yield ""
-        yield "Studies that I ran, each with a prediction written down before:"
+        yield "Studies that I ran:"
         yield ""
-        for study, place in studies.items():
-            yield f"- [{experiments()[study].title}]({place})"
+        for study in studies:
+            yield f"- [{study.title}]({study.place})" + (", predicted before" if study.predicted else "")
     yield ""
     yield "Made with Etude, `etude practice portfolio`."
