@@ -36,7 +36,7 @@ test-browser: .venv/dev  ## reports in headless Chromium, with networking off
 	@$(TEST) -m browser
 
 test-kill: .venv/dev  ## work that is killed and goes on
-	@$(TEST) -m kill
+	@$(TEST) -m kill -n $(JOBS) --maxprocesses 4 --dist loadgroup
 
 check: .venv/dev  ## ruff (lint and format) and pyright
 	$(PY) -m ruff check .

@@ -24,6 +24,8 @@ from etude.core.shelf import differences
 if TYPE_CHECKING:
     from etude.train.checkpoint import State
 
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster at a time
+
 STEPS = 30
 
 with_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="no ray: pip install 'etude[ray]'")

@@ -24,6 +24,8 @@ from etude.text.corpora.fable import Fable
 from etude.text.recipes import Tokens
 from etude.text.tokenizers.byte import Byte
 
+pytestmark = pytest.mark.xdist_group("ray")  # one cluster at a time
+
 SHARD, BLOCK = 512, 4096
 RUNS = {"recipe.json", "result.json", "provenance.json"}
 """Files of every run, which say how it was made."""
