@@ -15,12 +15,10 @@ import pytest
 
 from etude.core.errors import BusyError, DamagedError, EtudeError, UsageError
 from etude.practice import practising
-from etude.practice.challenge import Challenge, Course
+from etude.practice.challenge import Challenge
 from etude.practice.judging import judge
 from etude.practice.notebook import Notebook
 from etude.practice.practising import Practice, told
-from etude.practice.scaffolding import scaffold
-from etude.practice.standing import standings
 from etude.practice.verdict import Verdict
 from etude.practice.watching import Watcher, alone
 
@@ -210,50 +208,6 @@ for number in range(10):
     assert sorted(texts) == sorted(f"{n} {number}" for n in range(3) for number in range(10))
 
 
-# Time
-
-
-def events(*told: tuple[float, str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return events by minutes since the morning."""
-    return [{"when": (MORNING + timedelta(minutes=at)).isoformat(), "what": what, **facts} for at, what, facts in told]
-
-
-A, PASSED, WRONG = {"challenge": "a"}, {"outcome": "passed"}, {"outcome": "wrong", "message": "off by one"}
-
-
-def test_time_counts_from_opening_to_passing() -> None:
-    found = standings(events((0, "opened", A), (5, "checked", A | WRONG), (12, "checked", A | PASSED)))["a"]
-    (done,) = found.solved
-    assert (done.minutes, done.tries, done.unaided, done.messages) == (12, 1, True, ["off by one"])
-    assert done.against((3, 15)) == "within" and done.against((13, 15)) == "under" and done.against((1, 11)) == "over"
-
-
-def test_the_timer_pauses_by_itself_and_when_told_to() -> None:
-    idle = standings(events((0, "opened", A), (300, "checked", A | PASSED)))["a"].solved[0]
-    assert idle.minutes == 15
-    paused = events((0, "opened", A), (4, "paused", {}), (9, "checked", A | WRONG), (11, "checked", A | PASSED))
-    assert standings(paused)["a"].solved[0].minutes == 2
-    left = events((0, "opened", A), (1, "left", {}), (9, "opened", A), (11, "checked", A | PASSED))
-    assert standings(left)["a"].solved[0].minutes == 2
-
-
-def test_time_goes_to_what_was_worked_at() -> None:
-    b = {"challenge": "b"}
-    found = standings(events((0, "opened", A), (5, "checked", b | WRONG), (7, "checked", A | PASSED)))
-    assert (found["b"].rounds[0].minutes, found["a"].solved[0].minutes) == (5, 2)
-
-
-def test_help_is_written_down_and_a_clock_that_goes_back_adds_nothing() -> None:
-    hints = events((0, "opened", A), (1, "hint", A | {"rung": 1}), (2, "hint", A | {"rung": 2}), (3, "solution", A))
-    done = standings([*hints, *events((1, "checked", A | PASSED))])["a"].solved[0]
-    assert (done.hints, done.seen, done.unaided, done.minutes) == (2, True, False, 3)
-
-
-def test_a_solved_one_that_is_saved_again_stays_as_it_was() -> None:
-    found = standings(events((0, "opened", A), (5, "checked", A | PASSED), (9, "checked", A | WRONG)))["a"]
-    assert len(found.rounds) == 1 and found.solved[0].minutes == 5 and found.under_way is None
-
-
 # What comes back
 
 
@@ -392,6 +346,22 @@ def test_a_notebook_that_is_taken_away_is_missed(practice: Practice, said: list[
         Watcher(practice, said.append, None, taken).watch()
 
 
+def test_a_save_during_a_check_is_not_lost(
+    practice: Practice, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that comes after the last look at the file, and before the watcher remembers when it was changed."""
+    down, softmax = practice._write_down, practice.course["softmax"]
+
+    def writing_down(challenge: Challenge, source: str, verdict: Verdict) -> None:
+        down(challenge, source, verdict)
+        if verdict.outcome == "syntax":
+            write(practice, "softmax")
+
+    monkeypatch.setattr(practice, "_write_down", writing_down)
+    watched(practice, said, lambda: write(practice, "softmax", "def f(:\n"), lambda: None, lambda: None)
+    assert f"{softmax.name}: right." in said
+
+
 def test_two_watchers_at_once_are_refused(practice: Practice, said: list[str]) -> None:
     with alone(practice.folder), pytest.raises(BusyError, match="is watched already, by process"):
         Watcher(practice, said.append).watch()
@@ -407,68 +377,3 @@ def test_what_is_said_of_a_check(practice: Practice) -> None:
     assert told(softmax, Verdict("passed", prints="3\n")) == ["  it printed:", "    3", "softmax: right."]
     assert told(softmax, Verdict("wrong", "a sum\n(details)")) == ["softmax: a sum", "  (details)"]
     assert told(softmax, Verdict("blank", "`softmax` is not written yet")) == ["softmax: `softmax` is not written yet."]
-
-
-# Courses of one's own
-
-
-def test_a_scaffold_proves_as_it_stands(tmp_path: Path, here: Path) -> None:
-    from etude.practice.proving import complaints
-
-    ours = tmp_path / "ours"
-    scaffold("row-means", ours)
-    scaffold("second", ours)
-    course = Course.load(ours)
-    assert [each.name for each in course] == ["row_means", "second"] and list(course.tracks) == ["own"]
-    for challenge in course:
-        assert list(complaints(challenge)) == []
-    practice = Practice.begin(here, course=ours)
-    solve(practice, "row_means")
-    assert Practice(here).course["second"].track == "own"  # found again from the notebook
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [("Upper", "no name for a challenge"), ("2nd", "no name"), ("class", "no name"), ("taken", "exists already")],
-)
-def test_a_name_that_cannot_be_is_refused(tmp_path: Path, name: str, words: str) -> None:
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(UsageError, match=words):
-        scaffold(name, tmp_path)
-    assert not (tmp_path / "manifest.toml").exists()
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (("manifest.toml", "order = ['own/none']\n[tracks]\nown = 'x'"), "has no challenge.toml"),
-        (("manifest.toml", "order = ['chess/a']\n[tracks]\nown = 'x'"), "unknown track"),
-        (("manifest.toml", "order = ['own/a', 'own/a']\n[tracks]\nown = 'x'"), "names 'a' twice"),
-        (("manifest.toml", "order = []\n[tracks]\nown = 'x'"), "orders no challenge"),
-        (("manifest.toml", "order ="), "is not TOML"),
-        (("a/challenge.toml", "title = 'x'"), "has no 'minutes'"),
-        (("a/challenge.toml", "titel = 'x'"), "did you mean 'title'"),
-    ],
-)
-def test_a_course_that_is_malformed_says_where(tmp_path: Path, damage: tuple[str, str], words: str) -> None:
-    scaffold("a", tmp_path)
-    (tmp_path / damage[0]).write_text(damage[1], encoding="utf-8")
-    with pytest.raises(UsageError, match=words):
-        Course.load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        ("minutes = [5, 20]", "minutes = [20, 5]", r"minutes = \[20, 5\]: give \[least, most\]"),
-        ("after = []", "after = ['b']", "'a' comes after 'b', which the manifest has later or not at all"),
-        ('    "Almost the code; a line is left to write.",\n', "", "has 2 hints: give 3"),
-    ],
-)
-def test_a_description_that_is_malformed_says_where(tmp_path: Path, old: str, new: str, words: str) -> None:
-    path = scaffold("a", tmp_path) / "challenge.toml"
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new), encoding="utf-8")
-    with pytest.raises(UsageError, match=words):
-        Course.load(tmp_path)

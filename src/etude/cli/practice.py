@@ -93,12 +93,8 @@ def _asked_rules() -> str:
 
 
 def _once(practice: Practice) -> None:
-    """Check every file that is not as it was when it was last checked, and miss those that are gone."""
+    """Check every file that is not as it was when it was last checked."""
     wrong = []
-    for challenge in practice.course:
-        if not practice.desk.path(challenge).exists():
-            wrong.append(challenge.name)
-            _try_to_read(practice, challenge)
     changed = practice.changed()
     for challenge in changed:
         try:
@@ -115,14 +111,6 @@ def _once(practice: Practice) -> None:
         say("Nothing was changed since it was last checked.")
     if wrong:
         raise EtudeError(f"not right yet: {', '.join(wrong)}")
-
-
-def _try_to_read(practice: Practice, challenge: Challenge) -> None:
-    """Say what is wrong with a file that cannot be read."""
-    try:
-        practice.desk.read(challenge)
-    except EtudeError as error:
-        remark(str(error))
 
 
 @command.command(name="list")

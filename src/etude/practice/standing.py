@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ SOONER = 1
 PAUSES = ("paused", "left")
 """Events after which no time counts, until the next."""
 
-WORK = ("opened", "checked", "hint", "solution", "touched")
+WORK = ("opened", "checked", "hint", "solution", "reset")
 """Events of a challenge that time is counted up to."""
 
 
@@ -112,23 +112,25 @@ def standings(events: Sequence[Event]) -> dict[str, Standing]:
     pause.
     """
     found: dict[str, Standing] = {}
-    before: Event | None = None
-    for event in events:
-        name = event.get("challenge")
-        if name is not None:
-            _take(found.setdefault(name, Standing()), event, worked(before, event))
-        before = event
+    for event, seconds in worked(events):
+        if "challenge" in event:
+            _take(found.setdefault(event["challenge"], Standing()), event, seconds)
     return found
 
 
-def worked(before: Event | None, event: Event) -> float:
-    """Return the seconds of work that an event brings to an end."""
-    if before is None or before["what"] in PAUSES or event["what"] not in WORK or event["what"] == "opened":
-        return 0.0
-    return max(0.0, min(moment(event) - moment(before), IDLE).total_seconds())
+def worked(events: Sequence[Event]) -> Iterator[tuple[Event, float]]:
+    """Yield each event with the seconds of work that it ends. A note, a plan or an answer to a question that is written
+    down meanwhile neither ends nor begins any."""
+    before: Event | None = None
+    for event in events:
+        begins = before is None or before["what"] in PAUSES or event["what"] == "opened"
+        ends = event["what"] in WORK and not begins
+        yield event, max(0.0, min(moment(event) - moment(before), IDLE).total_seconds()) if ends and before else 0.0
+        if event["what"] in (*WORK, *PAUSES):
+            before = event
 
 
-def _take(standing: Standing, event: Event, worked: float) -> None:
+def _take(standing: Standing, event: Event, seconds: float) -> None:
     what = event["what"]
     if what == "returned":
         standing.back = True
@@ -145,7 +147,7 @@ def _take(standing: Standing, event: Event, worked: float) -> None:
             return
         standing.rounds.append(Round(moment(event)))
     now = standing.rounds[-1]
-    now.seconds += worked
+    now.seconds += seconds
     if what == "hint":
         now.hints = max(now.hints, int(event["rung"]))
     elif what == "solution":

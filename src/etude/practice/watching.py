@@ -105,7 +105,9 @@ class Watcher:
         except EtudeError as error:
             self.say(str(error))
             return
-        self.marks[challenge.name] = self._mark(challenge)
+        mark = self._mark(challenge)  # before what stands there is looked at: a later save has another
+        if challenge not in self.practice.changed():
+            self.marks[challenge.name] = mark
         for line in told(challenge, verdict):
             self.say(line)
         if not verdict.passed:

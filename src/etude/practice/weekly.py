@@ -53,9 +53,9 @@ def summaries(events: Sequence[Event]) -> list[Summary]:
     def of(day: date) -> Summary:
         return found.setdefault(monday(day), Summary(monday(day)))
 
-    for before, event in zip([None, *events], events, strict=False):
+    for event, seconds in worked(events):
         summary = of(moment(event).date())
-        summary.seconds += worked(before, event)
+        summary.seconds += seconds
         match event["what"]:
             case "noted":
                 summary.notes.append(event["text"])
